@@ -1,0 +1,162 @@
+"""Settings, read once at an entry point into frozen objects: files and environment variables."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from cloudburst import names
+from cloudburst.errors import ConfigError
+from cloudburst.model import Endpoints, PayloadSettings
+
+Environ = Mapping[str, str]
+
+
+def home(environ: Environ) -> Path:
+    """Directory of all local stacks: ``$CLOUDBURST_HOME``, else ``~/.cloudburst``."""
+    return Path(environ.get("CLOUDBURST_HOME") or "~/.cloudburst").expanduser().absolute()
+
+
+def stack_dir(environ: Environ, stack: str) -> Path:
+    """Where everything of the stack of that name is kept on this machine."""
+    if not stack.replace("-", "").replace("_", "").isalnum():
+        raise ConfigError(f"stack name {stack!r}: use letters, digits, '-' and '_' only")
+    return home(environ) / stack
+
+
+def endpoints(environ: Environ, stack: str | None = None) -> Endpoints:
+    """Endpoints of the stack of that name, else of ``$CLOUDBURST_STACK``, else of the local one.
+
+    Raises ConfigError when that stack was never started here.
+    """
+    name = stack or environ.get("CLOUDBURST_STACK") or names.LOCAL_STACK
+    path = stack_dir(environ, name) / "endpoints.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        start = "./buildstack.sh --local" if name == names.LOCAL_STACK else f"buildstack.sh for {name!r}"
+        raise ConfigError(
+            f"no stack {name!r} is known here ({path} does not exist): start it with {start}"
+        ) from None
+    return Endpoints.from_json(text, str(path))
+
+
+def secret(environ: Environ, name: str, default: str = "") -> str:
+    """Value of ``name``, or the contents of the file that ``<name>_FILE`` points to."""
+    path = environ.get(f"{name}_FILE")
+    if not path:
+        return environ.get(name, default)
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"{name}_FILE: cannot read {path} ({error.strerror})") from error
+
+
+def integer(environ: Environ, name: str, default: int, *, low: int = 0) -> int:
+    """Whole number in the variable ``name``, at least ``low``."""
+    text = environ.get(name, "")
+    if not text:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        raise ConfigError(f"{name}: should be a whole number, got {text!r}") from None
+    if value < low:
+        raise ConfigError(f"{name}: should be at least {low}, got {value}")
+    return value
+
+
+def flag(environ: Environ, name: str, *, default: bool = False) -> bool:
+    """Yes or no in the variable ``name``: 1, true, yes, on or 0, false, no, off."""
+    text = environ.get(name, "").lower()
+    if not text:
+        return default
+    if text in {"1", "true", "yes", "on"}:
+        return True
+    if text in {"0", "false", "no", "off"}:
+        return False
+    raise ConfigError(f"{name}: should be 1 or 0, got {text!r}")
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What a worker needs to know; secrets stay out of ``repr``."""
+
+    redis_url: str
+    filestore_url: str
+    filestore_token: str
+    influx_url: str
+    influx_token: str
+    influx_org: str
+    influx_bucket: str
+    state_dir: Path
+    """Payloads, environments, scratch directories and the spool of this worker."""
+    slots: int
+    queue: str = names.QUEUE
+    node: str = ""
+    allow_pickle: bool = False
+    lease_s: float = 15.0
+    """A job whose worker has not been heard of for so long is run again elsewhere."""
+    grace_s: float = 30.0
+    """After SIGTERM, running jobs get so long to finish."""
+
+    def __repr__(self) -> str:
+        return f"WorkerConfig(queue={self.queue!r}, slots={self.slots}, state_dir={str(self.state_dir)!r})"
+
+    @classmethod
+    def from_environ(cls, environ: Environ) -> WorkerConfig:
+        """Read the variables of docs/operating.md (ConfigError when one is wrong)."""
+        host = environ.get("REDIS_HOST") or "127.0.0.1"
+        port = integer(environ, "REDIS_PORT", names.PORT_QUEUE, low=1)
+        password = urllib.parse.quote(secret(environ, "REDIS_PASSWORD"), safe="")
+        login = f":{password}@" if password else ""
+        file_host = environ.get("FILE_HOST") or "127.0.0.1"
+        file_port = integer(environ, "FILE_HOST_PORT", names.PORT_FILESTORE, low=1)
+        state_dir = environ.get("CLOUDBURST_STATE_DIR") or str(home(environ) / "worker")
+        return cls(
+            redis_url=environ.get("CLOUDBURST_REDIS_URL") or f"redis://{login}{host}:{port}/0",
+            filestore_url=environ.get("CLOUDBURST_FILESTORE_URL") or f"http://{file_host}:{file_port}",
+            filestore_token=secret(environ, "FILE_HOST_TOKEN"),
+            influx_url=environ.get("INFLUX_URL", ""),
+            influx_token=secret(environ, "INFLUX_TOKEN"),
+            influx_org=environ.get("INFLUX_ORG") or names.ORG,
+            influx_bucket=environ.get("INFLUX_BUCKET") or names.BUCKET,
+            state_dir=Path(state_dir).absolute(),
+            slots=integer(environ, "CLOUDBURST_SLOTS", os.cpu_count() or 1, low=1),
+            queue=environ.get("CLOUDBURST_QUEUE") or names.QUEUE,
+            node=environ.get("CLOUDBURST_NODE") or os.uname().nodename,
+            allow_pickle=flag(environ, "CLOUDBURST_ALLOW_PICKLE"),
+            lease_s=float(integer(environ, "CLOUDBURST_LEASE_S", 15, low=1)),
+            grace_s=float(integer(environ, "CLOUDBURST_GRACE_S", 30)),
+        )
+
+
+def payload_settings(directory: Path) -> PayloadSettings:
+    """The payload's ``cloudburst.toml``; defaults when it has none. Unknown keys are refused (ConfigError)."""
+    path = directory / "cloudburst.toml"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return PayloadSettings()
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cloudburst.toml: {error}") from error
+    known = {field.name: type(getattr(PayloadSettings(), field.name)) for field in fields(PayloadSettings)}
+    for key, value in table.items():
+        _check_setting(key, value, known)
+    return PayloadSettings(**table)
+
+
+def _check_setting(key: str, value: object, known: Mapping[str, type]) -> None:
+    if key not in known:
+        raise ConfigError(f"cloudburst.toml: {key}: unknown key; known are {', '.join(known)}")
+    if type(value) is not known[key]:
+        words = {int: "a whole number", bool: "true or false", str: "a text"}
+        raise ConfigError(f"cloudburst.toml: {key}: should be {words[known[key]]}, got {value!r}")
+    if key == "isolation" and value not in {"reuse", "fork"}:
+        raise ConfigError(f'cloudburst.toml: isolation: should be "reuse" or "fork", got {value!r}')
+    if isinstance(value, int) and value < 0:
+        raise ConfigError(f"cloudburst.toml: {key}: should not be negative, got {value}")

@@ -1,0 +1,168 @@
+"""The values that pass between the parts: frozen, without I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from cloudburst import names
+from cloudburst.errors import ConfigError
+
+JobState = Literal["finished", "failed", "cancelled"]
+"""How a job can end. Before that it is waiting or running."""
+
+EnsembleState = Literal["submitting", "open", "cancelled", "failed"]
+"""``failed``: no job of it can run (its environment or its function is broken); the error says why."""
+
+JobDescription = Mapping[str, Any]
+"""A JSON object; the single argument of the user's function."""
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where the services of one stack are, and what it takes to be let in. Secrets stay out of ``repr``."""
+
+    stack: str
+    redis_url: str
+    filestore_url: str
+    filestore_token: str
+    influx_url: str
+    influx_token: str
+    influx_org: str = names.ORG
+    influx_bucket: str = names.BUCKET
+    queue: str = names.QUEUE
+    queue_dash_url: str = ""
+
+    def __repr__(self) -> str:
+        return f"Endpoints(stack={self.stack!r}, filestore_url={self.filestore_url!r})"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> Endpoints:
+        """Parse what ``to_json`` wrote; ``source`` names the file in errors (ConfigError)."""
+        try:
+            raw = json.loads(text)
+            return cls(**{field.name: raw[field.name] for field in fields(cls) if field.name in raw})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"{source}: not the endpoints of a stack ({error})") from error
+
+
+@dataclass(frozen=True)
+class EnsembleSpec:
+    """What an ensemble is made of, apart from its jobs."""
+
+    name: str
+    function: str
+    payload: str
+    """SHA-256 of the payload's contents, or "" for the worker.zip that is current when a job starts."""
+    queue: str = names.QUEUE
+    timeout_s: int | None = None
+    """A job that runs longer is stopped and fails; None: no limit."""
+    retries: int = 0
+    """How often a job whose function raised is run again."""
+    max_attempts: int = 3
+    """How often a job may lose its executor or worker before it is set aside."""
+
+
+@dataclass(frozen=True)
+class EnsembleStatus:
+    """The counters of one ensemble, at one moment. Reading them costs the same at any size."""
+
+    id: str
+    name: str
+    state: EnsembleState
+    payload: str
+    function: str
+    total: int
+    """Jobs accepted so far; the size of the ensemble once it is no longer ``submitting``."""
+    waiting: int
+    running: int
+    finished: int
+    failed: int
+    cancelled: int
+    created_at: float
+    """Unix time in seconds."""
+    error: str = ""
+    """Why the whole ensemble failed."""
+    note: str = ""
+    """What the workers are doing before the first job can start, such as building the environment."""
+
+    @property
+    def ended(self) -> int:
+        return self.finished + self.failed + self.cancelled
+
+    @property
+    def complete(self) -> bool:
+        """Every job has reached its final state, and no more will come."""
+        return self.state != "submitting" and self.ended >= self.total
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """The one entry that a job has in its ensemble's result stream."""
+
+    index: int
+    job_id: str
+    state: JobState
+    attempt: int
+    """The attempt that counted, from 1; 0 when the job never started."""
+    node: str
+    started_at: float
+    """Unix time in seconds; 0 when the job never started."""
+    duration_s: float
+    value: Any
+    """What the user's function returned, decoded from JSON; None unless ``finished``."""
+    error: str
+    """One line, such as ``ValueError: negative diameter``; "" when ``finished``."""
+    fingerprint: str
+    """Equal for failures of the same kind at the same place."""
+    description: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FailureGroup:
+    """Failed jobs of one ensemble with the same fingerprint, and one of them as the example."""
+
+    fingerprint: str
+    count: int
+    job_id: str
+    index: int
+    error: str
+    traceback: str
+    output: str
+    """The end of the example's stdout and stderr."""
+    description: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """One worker as it last reported itself."""
+
+    name: str
+    node: str
+    state: str
+    slots: int
+    busy: int
+    heartbeat_at: float
+    """Unix time in seconds."""
+    pid: int
+
+
+@dataclass(frozen=True)
+class PayloadSettings:
+    """The payload's own ``cloudburst.toml``; the defaults hold where it is silent."""
+
+    isolation: Literal["reuse", "fork"] = "reuse"
+    """``reuse`` runs job after job in a warm executor; ``fork`` runs each in a fork of it."""
+    max_jobs_per_executor: int = 0
+    """Renew an executor after so many jobs; 0: never."""
+    max_rss_mb: int = 0
+    """Stop a job whose executor uses more memory, in MiB; 0: the node's memory divided by its slots."""
+    cpus_per_job: int = 1
+    """Threads that numeric libraries may use in one job."""
+    keep_failed_scratch: bool = False
+    """Keep the scratch directory of a failed job on its node."""
