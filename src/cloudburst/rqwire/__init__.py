@@ -1,0 +1,17 @@
+"""The only part that knows RQ's keys and encodings, and the lease scheme that makes RQ lose nothing.
+
+Every change of a job's state is one small Lua script on the stock keys (``lua/``), by Redis' own clock:
+
+==============  ==========================================================================
+``append``      jobs enter the queue, in order, exactly once however often it is repeated
+``claim``       jobs leave the head of the queue and get a lease, in one step
+``beat``        a worker extends its leases and learns which it has lost
+``finish``      a job becomes final and is recorded, only by the owner of its lease
+``give_back``   a job returns to the head of the queue: not started, or lost with its executor
+``reap``        jobs whose lease has run out return to the head of the queue, or are set aside
+``close``       waiting (and running) jobs of an ensemble become final together
+``retry``       failed jobs of an ensemble are queued again and their records withdrawn
+==============  ==========================================================================
+
+``lua/prelude.lua`` states the invariants and holds what the scripts share.
+"""

@@ -1,0 +1,242 @@
+"""The client's side of the queue: ensembles and their records."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, cast
+
+from cloudburst import names
+from cloudburst.errors import EnsembleError
+from cloudburst.model import EnsembleSpec, EnsembleState, EnsembleStatus, FailureGroup, JobRecord, JobState
+from cloudburst.rqwire import encoding
+from cloudburst.rqwire.connection import Redis, Text
+from cloudburst.rqwire.scripts import Scripts
+
+INDEX = "cb:ensembles"
+"""Sorted set of all ensembles' ids by the time they were created."""
+
+RESULT_TTL_S = 3600
+"""How long a finished job's hash stays for stock RQ tools; the result stream is the record."""
+
+CHUNK = 1000
+"""Jobs per script call where a whole ensemble is walked: a few milliseconds of Redis' time each."""
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+class Ensembles:
+    """All ensembles of one Redis. Raises EnsembleError, and what redis-py raises."""
+
+    def __init__(self, client: Redis) -> None:
+        self._redis = client
+        self._call = Scripts(client)
+
+    def create(self, spec: EnsembleSpec) -> str:
+        """Begin an ensemble that takes jobs until ``seal``; returns its id, ``<name>-<six characters>``."""
+        ensemble = f"{spec.name}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"
+        created = time.time()
+        fields: Mapping[Text, Text] = {
+            "name": spec.name,
+            "state": "submitting",
+            "function": spec.function,
+            "payload": spec.payload,
+            "queue": spec.queue,
+            "timeout": spec.timeout_s or -1,
+            "retries": spec.retries,
+            "max_attempts": spec.max_attempts,
+            "result_ttl": RESULT_TTL_S,
+            "created_at": created,
+            "submitted": 0,
+        }
+        with self._redis.pipeline() as pipe:
+            pipe.hset(f"cb:ens:{ensemble}", mapping=fields)
+            pipe.zadd(INDEX, {ensemble: created})
+            pipe.execute()
+        return ensemble
+
+    def append(self, ensemble: str, function: str, first: int, descriptions: Sequence[bytes]) -> int:
+        """Append jobs, the first with index ``first``; returns the new size.
+
+        ``descriptions`` are JSON objects, encoded. Repeating a call changes nothing.
+        """
+        head, tail = encoding.data_frame(function)
+        size = int(self._call("append", ensemble, first, head, tail, *descriptions))
+        if size == -1:
+            raise EnsembleError(f"{ensemble} takes no jobs any more: it is {self.status(ensemble).state}")
+        if size == -2:
+            raise EnsembleError(f"{ensemble}: jobs before index {first} are missing")
+        return size
+
+    def seal(self, ensemble: str) -> None:
+        """Declare the ensemble complete: no job will be appended any more."""
+        if self._redis.hget(f"cb:ens:{ensemble}", "state") == b"submitting":
+            self._redis.hset(f"cb:ens:{ensemble}", "state", "open")
+
+    def find(self, name: str) -> str:
+        """The id of the ensemble with that id, else of the latest with that name (EnsembleError if none)."""
+        if self._redis.exists(f"cb:ens:{name}"):
+            return name
+        for ensemble in self.ids():
+            if ensemble.rpartition("-")[0] == name:
+                return ensemble
+        raise EnsembleError(f"no ensemble {name!r} here: `cloudburst status` lists those there are")
+
+    def ids(self) -> list[str]:
+        """All ids, latest first."""
+        return [ensemble.decode() for ensemble in cast("list[bytes]", self._redis.zrevrange(INDEX, 0, -1))]
+
+    def status(self, ensemble: str) -> EnsembleStatus:
+        """The counters of one ensemble (EnsembleError if it does not exist)."""
+        raw = cast("dict[bytes, bytes]", self._redis.hgetall(f"cb:ens:{ensemble}"))
+        if not raw:
+            raise EnsembleError(f"no ensemble {ensemble!r} here: `cloudburst status` lists those there are")
+        text = {key.decode(): value.decode() for key, value in raw.items()}
+        count = {
+            name: int(text.get(name, 0))
+            for name in ("submitted", "running", "finished", "failed", "cancelled")
+        }
+        placed = count["running"] + count["finished"] + count["failed"] + count["cancelled"]
+        return EnsembleStatus(
+            id=ensemble,
+            name=text["name"],
+            state=cast(EnsembleState, text["state"]),
+            payload=text["payload"],
+            function=text["function"],
+            total=count["submitted"],
+            waiting=count["submitted"] - placed,
+            running=count["running"],
+            finished=count["finished"],
+            failed=count["failed"],
+            cancelled=count["cancelled"],
+            created_at=float(text["created_at"]),
+            error=text.get("error", ""),
+            note=text.get("note", ""),
+        )
+
+    def note(self, ensemble: str, text: str) -> None:
+        """Say what is being done before the ensemble's first job can start; "" when that is over."""
+        self._redis.hset(f"cb:ens:{ensemble}", "note", text)
+
+    def records(
+        self, ensemble: str, after: str = "0-0", *, block_s: float = 0.0, count: int = CHUNK
+    ) -> list[tuple[str, JobRecord]]:
+        """Up to ``count`` records behind the entry ``after``, with their entries; waits up to ``block_s``."""
+        block = int(block_s * 1000) or None
+        reply = cast(
+            "Any", self._redis.xread({f"cb:ens:{ensemble}:results": after}, count=count, block=block)
+        )
+        if not reply:
+            return []
+        rows = reply[0][1] if isinstance(reply, list) else next(iter(reply.values()))[0]
+        return [(entry.decode(), _record(fields)) for entry, fields in rows]
+
+    def all_records(self, ensemble: str) -> Iterator[JobRecord]:
+        """Every record that there is now, in the order in which the jobs ended."""
+        after = "0-0"
+        while page := self.records(ensemble, after):
+            after = page[-1][0]
+            yield from (record for _, record in page)
+
+    def failures(self, ensemble: str) -> list[FailureGroup]:
+        """Failed jobs grouped by fingerprint, largest group first, each with one example."""
+        key = f"cb:ens:{ensemble}"
+        counts = cast("dict[bytes, bytes]", self._redis.hgetall(f"{key}:failures"))
+        examples = cast("dict[bytes, bytes]", self._redis.hgetall(f"{key}:examples"))
+        groups = [
+            self._failure(fp.decode(), int(n), examples.get(fp, b"").decode()) for fp, n in counts.items()
+        ]
+        return sorted(groups, key=lambda group: -group.count)
+
+    def _failure(self, fingerprint: str, count: int, job_id: str) -> FailureGroup:
+        job = cast("dict[bytes, bytes]", self._redis.hgetall(f"rq:job:{job_id}"))
+        entry = job.get(b"cb_entry", b"").decode()
+        ensemble = job.get(b"cb_ens", b"").decode()
+        rows = cast("Any", self._redis.xrange(f"cb:ens:{ensemble}:results", entry, entry)) if entry else []
+        error = rows[0][1][b"error"].decode("utf-8", "replace") if rows else ""
+        latest = cast("Any", self._redis.xrevrange(f"rq:results:{job_id}", count=1))
+        return FailureGroup(
+            fingerprint=fingerprint,
+            count=count,
+            job_id=job_id,
+            index=int(job.get(b"cb_index", -1)),
+            error=error,
+            traceback=encoding.exception_text(latest[0][1].get(b"exc_string", b"")) if latest else "",
+            output=encoding.output_text(job.get(b"cb_output")),
+            description=encoding.description(job.get(b"data", b"")),
+        )
+
+    def retry(self, ensemble: str, *, fingerprint: str = "", cancelled: bool = False) -> int:
+        """Queue failed jobs again, all or those of one fingerprint, or the cancelled ones; how many."""
+        retries = cast("bytes | None", self._redis.hget(f"cb:ens:{ensemble}", "retries")) or b"0"
+        status = "canceled" if cancelled else "failed"
+        return sum(
+            int(self._call("retry", ensemble, status, fingerprint, retries, first, CHUNK))
+            for first in range(0, self.status(ensemble).total, CHUNK)
+        )
+
+    def cancel(self, ensemble: str) -> int:
+        """Cancel all jobs that are not final, the running ones too; returns how many."""
+        return self._close(ensemble, "cancelled", "cancelled", running=True)
+
+    def fail(self, ensemble: str, error: str) -> int:
+        """Fail all waiting jobs, because none of them can run; returns how many."""
+        return self._close(ensemble, "failed", error, running=False)
+
+    def _close(
+        self, ensemble: str, state: Literal["cancelled", "failed"], reason: str, *, running: bool
+    ) -> int:
+        closed = 0
+        exception = encoding.exception(reason)
+        # At least one call, for an ensemble without jobs: its state changes all the same.
+        for first in range(0, max(self.status(ensemble).total, 1), CHUNK):
+            closed += int(self._call("close", ensemble, state, reason, int(running), first, CHUNK, exception))
+        self._call("withdraw", ensemble)
+        return closed
+
+
+def _record(fields: dict[bytes, bytes]) -> JobRecord:
+    value = fields[b"value"]
+    return JobRecord(
+        index=int(fields[b"index"]),
+        job_id=fields[b"job"].decode(),
+        state=cast(JobState, fields[b"state"].decode()),
+        attempt=int(fields[b"attempt"]),
+        node=fields[b"node"].decode(),
+        started_at=int(fields[b"started_ms"]) / 1000,
+        duration_s=float(fields[b"duration_ms"]) / 1000,
+        value=json.loads(value) if value else None,
+        error=fields[b"error"].decode("utf-8", "replace"),
+        fingerprint=fields[b"fingerprint"].decode(),
+        description=encoding.description(fields[b"data"]),
+    )
+
+
+def encode_description(description: Any, index: int) -> bytes:
+    """JSON of one job description; numpy scalars and arrays become numbers and lists.
+
+    Raises EnsembleError naming the job's index when it is not an object, not JSON, or too large.
+    """
+    if not isinstance(description, dict):
+        kind = type(description).__name__
+        raise EnsembleError(
+            f"job {index}: a job description is a JSON object (a dict), got {kind}: {description!r:.80}"
+        )
+    try:
+        encoded = json.dumps(description, default=_plain, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as error:
+        raise EnsembleError(f"job {index}: its description is not JSON ({error})") from error
+    if len(encoded) > names.DESCRIPTION_LIMIT_BYTES:
+        raise EnsembleError(
+            f"job {index}: its description has {len(encoded):,} bytes, the limit is "
+            f"{names.DESCRIPTION_LIMIT_BYTES:,}: put large inputs into the file store and their names here"
+        )
+    return encoded
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, pandas Series
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

@@ -1,0 +1,15 @@
+-- Extends the leases of one worker.
+-- Invariant: a lease is extended only for its owner; one that is gone or another's is reported as lost.
+-- ARGV: queue, lease in seconds, then pairs of id and owner. Returns the ids that are lost.
+local queue, lease = ARGV[1], tonumber(ARGV[2])
+local leases = 'cb:lease:' .. queue
+local lost = {}
+for i = 3, #ARGV, 2 do
+  local id, owner = ARGV[i], ARGV[i + 1]
+  if redis.call('HGET', job_key(id), 'cb_owner') == owner and redis.call('ZSCORE', leases, id) then
+    redis.call('ZADD', leases, now + lease, id)
+  else
+    lost[#lost + 1] = id
+  end
+end
+return lost

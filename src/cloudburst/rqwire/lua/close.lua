@@ -1,0 +1,25 @@
+-- Makes the jobs of an ensemble final that are not yet, a range of indices at a time.
+-- Invariant: the ensemble's state is set first, and claim refuses its jobs from then on; so it does not matter
+-- where a caller of several ranges is interrupted: what is left is recorded when it reaches the queue's head.
+-- ARGV: ensemble, state (cancelled or failed), error, also the running ones (1 or 0), first index, count,
+-- rq_exception. Returns how many became final.
+local ens, state, reason, running = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
+local first, count = tonumber(ARGV[5]), tonumber(ARGV[6])
+local key = ens_key(ens)
+local spec = hash(key, 'queue', 'state', 'submitted', 'error')
+if spec.state ~= state then redis.call('HSET', key, 'state', state, 'error', reason, 'note', '') end
+local status = state == 'cancelled' and 'canceled' or 'failed'
+local closed = 0
+for index = first, math.min(first + count, tonumber(spec.submitted)) - 1 do
+  local id = ens .. '-' .. index
+  local job = load_job(id)
+  local place = job.status
+  if place == 'started' and running then unlease(spec.queue, id, job) end
+  if place == 'scheduled' then redis.call('ZREM', 'rq:scheduled:' .. spec.queue, id) end
+  if place == 'queued' or place == 'scheduled' or (place == 'started' and running) then
+    record(spec.queue, id, job, {state = status, error = reason, fingerprint = 'ensemble',
+      rq_exception = ARGV[7]})
+    closed = closed + 1
+  end
+end
+return closed

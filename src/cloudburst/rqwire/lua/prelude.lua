@@ -1,0 +1,170 @@
+-- Shared by all scripts. Invariants that every script keeps, whatever is interrupted between two of them:
+--   1. A job that is not final is in exactly one place: the queue list (status queued), the lease set
+--      (status started), the scheduled set (status scheduled), or a dependency's set (status deferred).
+--   2. Only the owner of a lease can make a started job final. Owners are never used twice: a worker makes
+--      a new one for each claim.
+--   3. A job of an ensemble is counted in exactly one counter, and a final one has exactly one entry in the
+--      result stream; counter, entry and status change in the same script.
+-- A lease is a member of cb:lease:<queue>, scored with its deadline in seconds. The job's hash holds
+-- cb_owner, cb_attempt, and once it is final cb_final (the owner that finished it) and cb_entry.
+
+redis.replicate_commands()  -- Redis 6.2: allows writes after TIME; from 7.0 on always so
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
+local FOREVER = 365 * 24 * 3600
+local INFINITE = '+inf'
+
+local function iso(seconds, micros)
+  -- RQ's timestamp format; days to civil date after Howard Hinnant's algorithm.
+  local days = math.floor(seconds / 86400)
+  local rest = seconds - days * 86400
+  local z = days + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local day = doy - math.floor((153 * mp + 2) / 5) + 1
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06dZ', year, month, day,
+    math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60, micros)
+end
+local now_iso = iso(tonumber(time[1]), tonumber(time[2]))
+
+local function job_key(id) return 'rq:job:' .. id end
+local function ens_key(ens) return 'cb:ens:' .. ens end
+
+local function hash(key, ...)
+  local names = {...}
+  local values = redis.call('HMGET', key, ...)
+  local result = {}
+  for i, name in ipairs(names) do result[name] = values[i] or nil end
+  return result
+end
+
+local function expire(key, ttl)
+  if ttl < 0 then redis.call('PERSIST', key) else redis.call('EXPIRE', key, ttl) end
+end
+
+local function register(registry, queue, id, ttl)
+  redis.call('ZADD', 'rq:' .. registry .. ':' .. queue, ttl < 0 and INFINITE or now + ttl, id)
+end
+
+local JOB_FIELDS = {'status', 'cb_owner', 'cb_attempt', 'cb_ens', 'cb_index', 'cb_final', 'cb_entry', 'cb_fp',
+  'data', 'timeout', 'result_ttl', 'failure_ttl', 'retries_left', 'retry_intervals', 'worker_name', 'cb_lost'}
+local function load_job(id) return hash(job_key(id), unpack(JOB_FIELDS)) end
+
+local COUNTER = {finished = 'finished', failed = 'failed', canceled = 'cancelled'}
+
+-- Ends the lease of a started job, whoever holds it.
+local function unlease(queue, id, job)
+  redis.call('ZREM', 'cb:lease:' .. queue, id)
+  if job.cb_owner then redis.call('ZREM', 'rq:wip:' .. queue, id .. ':' .. job.cb_owner) end
+  if job.cb_ens then redis.call('HINCRBY', ens_key(job.cb_ens), 'running', -1) end
+end
+
+-- Takes back the record of a job that is final, because it is to run again.
+local function unrecord(queue, id, job)
+  for registry in pairs(COUNTER) do redis.call('ZREM', 'rq:' .. registry .. ':' .. queue, id) end
+  if job.cb_entry then
+    local ens = ens_key(job.cb_ens)
+    local entry = redis.call('XRANGE', ens .. ':results', job.cb_entry, job.cb_entry)[1]
+    if entry then
+      for i = 1, #entry[2], 2 do
+        if entry[2][i] == 'state' then redis.call('HINCRBY', ens, entry[2][i + 1], -1) end
+      end
+      redis.call('XDEL', ens .. ':results', job.cb_entry)
+    end
+    if job.cb_fp and redis.call('HINCRBY', ens .. ':failures', job.cb_fp, -1) <= 0 then
+      redis.call('HDEL', ens .. ':failures', job.cb_fp)
+      redis.call('HDEL', ens .. ':examples', job.cb_fp)
+    end
+  end
+  redis.call('HDEL', job_key(id), 'cb_final', 'cb_entry', 'cb_fp', 'cb_lost', 'cb_output', 'ended_at')
+  redis.call('PERSIST', job_key(id))
+end
+
+-- Makes a job final and records it. The caller has checked that it may, and has ended its lease.
+-- outcome: state (an RQ status), owner, node, started_ms, duration_ms, value (JSON), error, fingerprint,
+-- rq_return and rq_exception (as rq:results holds them), output (compressed).
+local function record(queue, id, job, outcome)
+  local key = job_key(id)
+  local state = outcome.state
+  local ttl
+  if state == 'finished' then ttl = tonumber(job.result_ttl or 500) else ttl = tonumber(job.failure_ttl or FOREVER) end
+  local fields = {'status', state, 'ended_at', now_iso, 'cb_final', outcome.owner or ''}
+  if job.cb_ens then
+    local ens = ens_key(job.cb_ens)
+    local entry = redis.call('XADD', ens .. ':results', '*', 'index', job.cb_index, 'job', id,
+      'state', COUNTER[state], 'attempt', job.cb_attempt or 0, 'node', outcome.node or '',
+      'started_ms', outcome.started_ms or 0, 'duration_ms', outcome.duration_ms or 0,
+      'value', outcome.value or '', 'error', outcome.error or '', 'fingerprint', outcome.fingerprint or '',
+      'data', job.data or '')
+    redis.call('HINCRBY', ens, COUNTER[state], 1)
+    fields[#fields + 1] = 'cb_entry'
+    fields[#fields + 1] = entry
+    if state == 'failed' then
+      redis.call('HINCRBY', ens .. ':failures', outcome.fingerprint, 1)
+      redis.call('HSETNX', ens .. ':examples', outcome.fingerprint, id)
+    end
+  end
+  if state == 'failed' then
+    fields[#fields + 1] = 'cb_fp'
+    fields[#fields + 1] = outcome.fingerprint or ''
+    if outcome.output and outcome.output ~= '' then
+      fields[#fields + 1] = 'cb_output'
+      fields[#fields + 1] = outcome.output
+    end
+  end
+  redis.call('HSET', key, unpack(fields))
+  redis.call('HDEL', key, 'cb_owner')
+  if state == 'canceled' then
+    register('canceled', queue, id, -1)
+    return
+  end
+  if ttl == 0 then
+    redis.call('DEL', key, 'rq:results:' .. id)
+    return
+  end
+  register(state, queue, id, ttl)
+  local results = 'rq:results:' .. id
+  if state == 'finished' then
+    redis.call('XADD', results, 'MAXLEN', 10, '*', 'type', 1, 'return_value', outcome.rq_return,
+      'worker_name', job.worker_name or '')
+  else
+    redis.call('XADD', results, 'MAXLEN', 10, '*', 'type', 2, 'exc_string', outcome.rq_exception or '',
+      'worker_name', job.worker_name or '')
+  end
+  expire(results, ttl)
+  expire(key, ttl)
+end
+
+-- Puts a job that is not final at the head of the queue.
+local function to_head(queue, id)
+  redis.call('HSET', job_key(id), 'status', 'queued')
+  redis.call('HDEL', job_key(id), 'cb_owner')
+  redis.call('LPUSH', 'rq:queue:' .. queue, id)
+end
+
+-- A job lost its worker or executor: back to the head of the queue, or set aside once it has lost
+-- `limit` of them. Returns whether it was set aside. `exception` is what rq:results holds.
+local function lose(queue, id, job, limit, reason, outcome)
+  unlease(queue, id, job)
+  if tonumber(job.cb_attempt or 1) < limit then
+    redis.call('HSET', job_key(id), 'cb_lost', reason)
+    to_head(queue, id)
+    return false
+  end
+  outcome.state = 'failed'
+  outcome.owner = job.cb_owner
+  outcome.error = reason .. ' (attempt ' .. job.cb_attempt .. ' of ' .. limit .. ': set aside)'
+  record(queue, id, job, outcome)
+  return true
+end
+
+-- The limit of attempts of a job: its ensemble's, or the given default.
+local function attempt_limit(job, default)
+  local limit = job.cb_ens and redis.call('HGET', ens_key(job.cb_ens), 'max_attempts')
+  return tonumber(limit or default)
+end

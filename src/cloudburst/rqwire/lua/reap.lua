@@ -1,0 +1,43 @@
+-- Returns jobs whose lease has run out, and queues scheduled jobs that are due. Every worker runs it, often.
+-- Invariant: after a time in which nobody could reach Redis (no reap at all), leases are extended once before
+-- any is reaped: their workers may be alive and hold finished work.
+-- ARGV: queue, lease in seconds, longest usual pause between reaps, default limit of attempts, fingerprint
+-- and rq_exception of a job that is set aside. Returns the ids that came back and those that were set aside.
+local queue, lease, pause, default = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local leases = 'cb:lease:' .. queue
+local last = tonumber(redis.call('GET', 'cb:reaped:' .. queue) or 0)
+redis.call('SET', 'cb:reaped:' .. queue, string.format('%.6f', now))
+if now - last > pause then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now + lease)) do
+    redis.call('ZADD', leases, now + lease, id)
+  end
+end
+
+local back, aside = {}, {}
+for _, id in ipairs(redis.call('ZREVRANGEBYSCORE', leases, now, '-inf', 'LIMIT', 0, 200)) do
+  local job = load_job(id)
+  if job.status == 'started' then
+    local reason = 'its worker ' .. (job.worker_name or '') .. ' was lost'
+    if lose(queue, id, job, attempt_limit(job, default), reason,
+        {fingerprint = ARGV[5], rq_exception = ARGV[6]}) then
+      aside[#aside + 1] = id
+    else
+      back[#back + 1] = id
+    end
+  else
+    redis.call('ZREM', leases, id)
+  end
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'rq:scheduled:' .. queue, '-inf', now, 'LIMIT', 0, 200)) do
+  redis.call('ZREM', 'rq:scheduled:' .. queue, id)
+  if redis.call('EXISTS', job_key(id)) == 1 then
+    redis.call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', now_iso)
+    redis.call('RPUSH', 'rq:queue:' .. queue, id)
+  end
+end
+
+-- Stock registries name jobs whose hashes have expired; stock RQ trims them only when a stock worker runs.
+redis.call('ZREMRANGEBYSCORE', 'rq:finished:' .. queue, '-inf', now)
+redis.call('ZREMRANGEBYSCORE', 'rq:failed:' .. queue, '-inf', now)
+return {back, aside}

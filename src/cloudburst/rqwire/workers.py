@@ -1,0 +1,102 @@
+"""Workers as stock RQ sees them: ``rq:workers``, one hash each, with a few fields of our own."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+
+from cloudburst import names
+from cloudburst.model import WorkerStatus
+from cloudburst.rqwire import encoding
+from cloudburst.rqwire.connection import Redis
+from cloudburst.rqwire.connection import Text as _Text
+
+ALIVE_S = 60
+"""A worker's hash expires so long after its last heartbeat."""
+
+
+class Registration:
+    """One worker's entry, from birth to death. Raises what redis-py raises."""
+
+    def __init__(self, client: Redis, *, name: str, queue: str, node: str, slots: int) -> None:
+        self._redis = client
+        self._name = name
+        self._queue = queue
+        self._node = node
+        self._slots = slots
+        self._key = f"rq:worker:{name}"
+        self._birth = encoding.now()
+
+    def heartbeat(self, *, busy: int, current_job: str, stopping: bool = False) -> None:
+        """Tell Redis that the worker lives; makes the entry if it is not there (any more)."""
+        fields: Mapping[_Text, _Text] = {
+            "birth": self._birth,
+            "last_heartbeat": encoding.now(),
+            "queues": self._queue,
+            "pid": os.getpid(),
+            "hostname": self._node,
+            "ip_address": "",
+            "version": f"cloudburst-{names.VERSION}",
+            "python_version": platform.python_version(),
+            "state": "busy" if busy else "idle",
+            "current_job": current_job,
+            "cb_slots": self._slots,
+            "cb_busy": busy,
+            "cb_stopping": int(stopping),
+        }
+        with self._redis.pipeline() as pipe:
+            pipe.hset(self._key, mapping=fields)
+            pipe.expire(self._key, ALIVE_S)
+            pipe.sadd("rq:workers", self._key)
+            pipe.sadd(f"rq:workers:{self._queue}", self._key)
+            pipe.sadd("rq:queues", f"rq:queue:{self._queue}")
+            pipe.execute()
+
+    def death(self) -> None:
+        """Take the entry away, as a stock worker does."""
+        with self._redis.pipeline() as pipe:
+            pipe.srem("rq:workers", self._key)
+            pipe.srem(f"rq:workers:{self._queue}", self._key)
+            pipe.hset(self._key, "death", encoding.now())
+            pipe.expire(self._key, ALIVE_S)
+            pipe.execute()
+
+
+def worker_name(node: str) -> str:
+    """A new name, unlike any other: owners of leases begin with it."""
+    host = (node or socket.gethostname()).partition(".")[0]
+    return f"{host}-{os.getpid()}-{time.time_ns() // 1000 % 2**32:08x}"
+
+
+def workers(client: Redis) -> list[WorkerStatus]:
+    """Workers that have reported within the last minute, by name."""
+    keys = sorted(key.decode() for key in cast("set[bytes]", client.smembers("rq:workers")))
+    with client.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.hgetall(key)
+        rows = cast("list[dict[bytes, bytes]]", pipe.execute())
+    return [_status(key.removeprefix("rq:worker:"), row) for key, row in zip(keys, rows, strict=True) if row]
+
+
+def _status(name: str, row: dict[bytes, bytes]) -> WorkerStatus:
+    def text(field: str) -> str:
+        return row.get(field.encode(), b"").decode()
+
+    return WorkerStatus(
+        name=name,
+        node=text("hostname"),
+        state="stopping" if text("cb_stopping") == "1" else text("state"),
+        slots=int(text("cb_slots") or 1),
+        busy=int(text("cb_busy") or (1 if text("current_job") else 0)),
+        heartbeat_at=encoding.timestamp(text("last_heartbeat")),
+        pid=int(text("pid") or 0),
+    )
+
+
+def queue_depth(client: Redis, queue: str = names.QUEUE) -> int:
+    """Number of jobs that wait in the queue."""
+    return int(cast("Any", client.llen(f"rq:queue:{queue}")))
