@@ -1,0 +1,360 @@
+"""``results.write``: points from user code, as InfluxDB line protocol.
+
+In a job this file *is* the module ``cloudburst.results``: the executor loads it by its path in the
+payload's own interpreter. So it needs the standard library only, imports nothing of CloudBurst, and its
+syntax is that of Python 3.8; for the same reason all of it is in one file. numpy and pandas values are
+recognised by what they can do, never imported.
+
+Line protocol: https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import time as clock
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Pattern, Tuple
+
+__all__ = ["write"]
+
+log = logging.getLogger(__name__)
+
+CHUNK_CHARS = 64 * 1024
+"""A sink hands on what it holds once it is this much."""
+
+FRAME_ROWS = 10_000
+"""Rows of a DataFrame that are encoded at a time."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_TIME_LIMIT = 2**63 - 2
+"""InfluxDB keeps the outermost nanoseconds of 64 bits for itself."""
+_NOT_A_TIME = -(2**63)
+"""How numpy and pandas store a missing time."""
+_MISSING = ("NAType", "NaTType")
+_SPECIAL = re.compile("[,= ]")
+_SPECIAL_IN_MEASUREMENT = re.compile("[, ]")
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+
+
+# -- what users call ------------------------------------------------------------------------------------
+
+
+def write(measurement: str, fields: Any, tags: Optional[Mapping[str, Any]] = None, time: Any = None) -> None:
+    """Write one point, or one point per row of a DataFrame, to the stack's time series database.
+
+    measurement: what was measured, such as ``"pressure"``.
+    fields: a dict of numbers, texts and booleans (missing and non-finite numbers are left out), or a
+        DataFrame: one field per column, one point per row, the index is the time.
+    tags: a dict that tells series apart, such as ``{"node": "101"}``. Each combination of tags is a series
+        of its own, and many series slow the database down: a job's number belongs into a field.
+    time: a datetime (UTC unless it has a time zone), numpy.datetime64, pandas.Timestamp or whole
+        nanoseconds since 1970; default now. With a DataFrame whose index is not a date but seconds or
+        timedeltas: the time at which these start.
+
+    The job counts as finished only after the database or the worker's disk has its points. A point with the
+    same measurement, tags and time replaces the earlier one, so a job that may run twice should give times
+    that do not depend on the clock. Outside of a job nothing is written, but mistakes are found all the same.
+
+    Raises ValueError or TypeError, naming the field, tag or row that cannot be written.
+    """
+    sink = _sinks[-1] if _sinks else None
+    if isinstance(fields, Mapping):
+        lines = iter([encode(measurement, fields, tags, time)])
+    elif hasattr(fields, "columns") and hasattr(fields, "index"):
+        lines = encode_frame(measurement, fields, tags, time)
+    else:
+        raise TypeError(
+            "results.write(%r): fields should be a dict or a DataFrame, got %s"
+            % (measurement, type(fields).__name__)
+        )
+    if sink is None:
+        _tell_that_nothing_is_written()
+        sink = Sink(lambda text: None)
+    for line in lines:
+        sink.add(line)
+
+
+# -- what the executor calls ----------------------------------------------------------------------------
+
+
+class Sink:
+    """Collects the lines of one job and hands them on in chunks: whole lines, each with its newline.
+
+    Threads of the job may share it. A child process of the job may not: it has no way to the worker.
+    """
+
+    def __init__(self, send: Callable[[str], None]) -> None:
+        self._send = send
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._lines: List[str] = []
+        self._chars = 0
+
+    def add(self, line: str) -> None:
+        """Take one line without its newline; "" is a point that has no field left, and is left out."""
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                "results.write() works in the job's own process only, not in one that the job started: "
+                "return the values to the job's process and write them there"
+            )
+        if not line:
+            return
+        with self._lock:
+            self._lines.append(line)
+            self._chars += len(line) + 1
+            if self._chars >= CHUNK_CHARS:
+                self._hand_on()
+
+    def flush(self) -> None:
+        """Hand on whatever is left."""
+        with self._lock:
+            if self._lines:
+                self._hand_on()
+
+    def _hand_on(self) -> None:
+        text = "\n".join(self._lines) + "\n"
+        self._lines, self._chars = [], 0
+        self._send(text)
+
+
+_sinks: List[Sink] = []
+"""Holds the running job's sink, or nothing."""
+
+
+def install(send: Callable[[str], None]) -> None:
+    """From now on ``write`` hands its lines to ``send``, in chunks; one job at a time."""
+    _sinks[:] = [Sink(send)]
+
+
+def uninstall() -> None:
+    """Hand the rest of the job's lines to its ``send``, and forget it."""
+    if _sinks:
+        sink = _sinks.pop()
+        sink.flush()
+
+
+@lru_cache(maxsize=1)
+def _tell_that_nothing_is_written() -> None:
+    """Log, once per process, that this is not a job."""
+    log.info("results.write(): not running in a job, so points are checked but not written")
+
+
+# -- one point ------------------------------------------------------------------------------------------
+
+
+def encode(
+    measurement: str, fields: Mapping[str, Any], tags: Optional[Mapping[str, Any]] = None, time: Any = None
+) -> str:
+    """One line of line protocol without newline, times in nanoseconds; "" when no field is left.
+
+    Arguments as for ``write``. Raises ValueError or TypeError.
+    """
+    parts = [_field(_key("field", key), value) for key, value in fields.items()]
+    text = ",".join([part for part in parts if part])
+    if not text:
+        return ""
+    stamp = _now() if time is None else _nanoseconds(time)
+    return _sendable("%s %s %d" % (_series(measurement, tags), text, stamp))
+
+
+def _series(measurement: str, tags: Optional[Mapping[str, Any]]) -> str:
+    if not isinstance(measurement, str):
+        raise TypeError("measurement: should be a text, got %s" % type(measurement).__name__)
+    texts = [(_key("tag", key), _tag_text(value)) for key, value in (tags or {}).items()]
+    return _series_text(measurement, tuple(texts))
+
+
+def _tag_text(value: Any) -> str:
+    return "" if value is None or type(value).__name__ in _MISSING else str(value)
+
+
+@lru_cache(maxsize=1024)
+def _series_text(measurement: str, tags: Tuple[Tuple[str, str], ...]) -> str:
+    """Measurement and tags, in the order that InfluxDB likes best; empty tags do not exist for it."""
+    if measurement.startswith("#"):
+        raise ValueError("measurement %r: a leading '#' would make the line a comment" % measurement)
+    parts = [_escaped("measurement", measurement, _SPECIAL_IN_MEASUREMENT)]
+    parts += [key + "=" + _escaped("tag " + key, text, _SPECIAL) for key, text in sorted(tags) if text]
+    return ",".join(parts)
+
+
+@lru_cache(maxsize=4096)
+def _key(what: str, key: Any) -> str:
+    """A tag's or field's name, escaped."""
+    if not isinstance(key, str):
+        raise TypeError("%s %r: the name should be a text, got %s" % (what, key, type(key).__name__))
+    if key == "time":
+        raise ValueError("%s 'time': the database keeps this name for the time of the point" % what)
+    return _escaped("name of a " + what, key, _SPECIAL)
+
+
+def _escaped(what: str, text: str, special: Pattern[str]) -> str:
+    """``text`` with a backslash before what is special; ValueError for what line protocol cannot carry."""
+    if not text:
+        raise ValueError("%s: should not be empty" % what)
+    control = _CONTROL.search(text)
+    if control:
+        raise ValueError("%s: %r contains the control character %r" % (what, text, control.group()))
+    if text.endswith("\\"):
+        raise ValueError("%s: %r ends with a backslash, which line protocol cannot carry" % (what, text))
+    return special.sub(r"\\\g<0>", text)
+
+
+def _field(key: str, value: Any) -> str:
+    """``key=value`` for an escaped key; "" for a missing or non-finite value."""
+    if isinstance(value, float):
+        # numpy.float64 is a float whose repr() is not a number.
+        return key + "=" + float.__repr__(value) if value - value == 0 else ""
+    if isinstance(value, bool):
+        return key + "=true" if value else key + "=false"
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise ValueError("field %s: %d does not fit into 64 bits; write it as a float" % (key, value))
+        return "%s=%di" % (key, value)
+    if isinstance(value, str):
+        return '%s="%s"' % (key, value.replace("\\", "\\\\").replace('"', '\\"'))
+    if value is None or type(value).__name__ in _MISSING:
+        return ""
+    return _field(key, _plain(key, value))
+
+
+def _plain(key: str, value: Any) -> Any:
+    """The Python number, boolean or text within a numpy scalar, a Decimal and the like."""
+    for convert in (_item, float):
+        try:
+            plain = convert(value)
+        except (AttributeError, TypeError, ValueError):
+            continue
+        if isinstance(plain, (bool, int, float, str)):
+            return plain
+    raise TypeError("field %s: should be a number, a text or a boolean, got %s" % (key, type(value).__name__))
+
+
+def _item(value: Any) -> Any:
+    return value.item()
+
+
+def _sendable(line: str) -> str:
+    """Refuse what has no UTF-8 encoding: half of a surrogate pair, as in undecodable file names."""
+    if not line.isascii():
+        line.encode("utf-8")
+    return line
+
+
+# -- times ----------------------------------------------------------------------------------------------
+
+_latest = [0]
+_latest_lock = threading.Lock()
+
+
+def _now() -> int:
+    """Now in nanoseconds, never the same twice: two points of a series must not share a time."""
+    with _latest_lock:
+        _latest[0] = max(clock.time_ns(), _latest[0] + 1)
+        return _latest[0]
+
+
+def _nanoseconds(time: Any) -> int:
+    """Nanoseconds since 1970 of any kind of time that ``write`` takes."""
+    stamp = time if type(time) is int else _converted(time)
+    if stamp == _NOT_A_TIME:
+        raise ValueError("time: is missing (NaT)")
+    if not -_TIME_LIMIT <= stamp <= _TIME_LIMIT:
+        raise ValueError("time: %r is outside of the years 1677 to 2262" % (time,))
+    return stamp
+
+
+def _converted(time: Any) -> int:
+    if isinstance(time, datetime):
+        if type(time).__name__ in _MISSING:
+            return _NOT_A_TIME
+        # A pandas.Timestamp is a datetime with nanoseconds besides.
+        return _since_epoch(time) + int(getattr(time, "nanosecond", 0))
+    kind = getattr(getattr(time, "dtype", None), "kind", "")
+    if kind == "M":
+        rough = int(time.astype("datetime64[us]").astype("int64"))
+        if not -_TIME_LIMIT <= rough * 1000 <= _TIME_LIMIT:
+            return _NOT_A_TIME if rough == _NOT_A_TIME else rough * 1000
+        return int(time.astype("datetime64[ns]").astype("int64"))
+    if kind in ("i", "u"):
+        return int(time)
+    raise TypeError(
+        "time: should be a datetime or whole nanoseconds since 1970, got %s %r" % (type(time).__name__, time)
+    )
+
+
+def _since_epoch(time: datetime) -> int:
+    aware = time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+    return (aware - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+# -- DataFrames -----------------------------------------------------------------------------------------
+
+
+def encode_frame(
+    measurement: str, frame: Any, tags: Optional[Mapping[str, Any]] = None, time: Any = None
+) -> Iterator[str]:
+    """One line per row of a pandas DataFrame: the index is the time, the columns are the fields.
+
+    An index of seconds (whole or not) or of timedeltas counts from ``time``. Rows without any field are
+    left out. Raises TypeError for an index that holds no times, ValueError for columns of the same name.
+    """
+    series = _series(measurement, tags)
+    names = [str(column) for column in frame.columns]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ValueError("DataFrame: more than one column is called %r" % sorted(twice)[0])
+    keys = [_key("field", name) for name in names]
+    for begin in range(0, len(frame), FRAME_ROWS):
+        part = frame.iloc[begin : begin + FRAME_ROWS]
+        stamps = _index_times(part.index, time)
+        columns = [_column(key, part.iloc[:, number].tolist()) for number, key in enumerate(keys)]
+        for row, stamp in enumerate(stamps):
+            text = ",".join([column[row] for column in columns if column[row]])
+            if stamp == _NOT_A_TIME:
+                raise ValueError("DataFrame: the time of row %d is missing (NaT)" % (begin + row))
+            if text:
+                yield _sendable("%s %s %d" % (series, text, stamp))
+
+
+def _column(key: str, values: List[Any]) -> List[str]:
+    return [_field(key, value) for value in values]
+
+
+def _index_times(index: Any, start: Any) -> List[int]:
+    if hasattr(index, "to_timestamp"):  # a PeriodIndex
+        index = index.to_timestamp()
+    kind = getattr(getattr(index, "dtype", None), "kind", "")
+    if kind == "M":
+        if start is not None:
+            raise ValueError("time: the index of the DataFrame holds the times already; leave time out")
+        return _in_nanoseconds(index)
+    if start is None or kind not in ("m", "i", "u", "f"):
+        raise TypeError(
+            "DataFrame: the index should hold the times, but is %s. Set a DatetimeIndex, or, when the index "
+            "counts seconds, give the time at which they start: write(..., time=start)"
+            % getattr(index, "dtype", type(index).__name__)
+        )
+    origin = _nanoseconds(start)
+    offsets = _in_nanoseconds(index) if kind == "m" else [_seconds(value) for value in index.tolist()]
+    return [_NOT_A_TIME if offset == _NOT_A_TIME else _nanoseconds(origin + offset) for offset in offsets]
+
+
+def _seconds(value: Any) -> int:
+    if value - value != 0:
+        return _NOT_A_TIME
+    return value * 10**9 if isinstance(value, int) else round(value * 1e9)
+
+
+def _in_nanoseconds(index: Any) -> List[int]:
+    """Values of a DatetimeIndex or TimedeltaIndex; since pandas 2 its unit may be other than ns."""
+    if not hasattr(index, "asi8"):  # kept by pyarrow
+        return [value.value for value in index]
+    if hasattr(index, "as_unit"):
+        index = index.as_unit("ns")
+    stamps: List[int] = index.asi8.tolist()
+    return stamps
