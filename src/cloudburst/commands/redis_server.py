@@ -1,0 +1,63 @@
+"""Redis, as every stack runs it: an append-only file, nothing ever evicted, no secrets in argv."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloudburst.commands.command import Command
+
+OLDEST = (6, 2)
+"""LPOP with a count, BLMOVE and GETDEL came with this version."""
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    """One Redis server process; the password stays out of ``repr``."""
+
+    binary: Path
+    port: int
+    directory: Path
+    """Where its append-only file is kept."""
+    config_file: Path
+    password: str = ""
+    """Empty: whoever reaches the port is let in."""
+    host: str = "127.0.0.1"
+
+    def __repr__(self) -> str:
+        return f"RedisServer(host={self.host!r}, port={self.port}, directory={str(self.directory)!r})"
+
+    def config(self) -> str:
+        """Contents of ``config_file``; it holds the password, so mode 0600."""
+        lines = [
+            f"bind {self.host}",
+            f"port {self.port}",
+            f"dir {_quoted(str(self.directory))}",
+            "protected-mode yes",
+            "daemonize no",
+            "appendonly yes",
+            "appendfsync everysec",
+            'save ""',
+            "maxmemory-policy noeviction",
+            # Keeps the hash of a job compact; Redis 7 knows this name too (hash-max-listpack-value).
+            "hash-max-ziplist-value 2048",
+            "tcp-keepalive 60",
+            "tcp-backlog 511",
+        ]
+        if self.password:
+            lines.append(f"requirepass {_quoted(self.password)}")
+        return "\n".join(lines) + "\n"
+
+    def command(self) -> Command:
+        return Command((str(self.binary), str(self.config_file)))
+
+
+def version(binary: Path) -> Command:
+    """Prints a line such as ``Redis server v=7.0.15 sha=00000000:0 ...``."""
+    return Command((str(binary), "--version"))
+
+
+def _quoted(text: str) -> str:
+    """A value of redis.conf as sdssplitargs() reads it: double quotes, backslash escapes."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

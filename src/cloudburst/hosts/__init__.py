@@ -1,0 +1,1 @@
+"""Machines, and the only place where commands are run."""
