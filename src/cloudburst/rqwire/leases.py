@@ -36,6 +36,8 @@ class Claim:
     index: int
     payload: str
     """Digest; "" for the current ``worker.zip``."""
+    created_at: float
+    """When the ensemble was created, Unix time in seconds; 0 for a stock job."""
     data: bytes
     """As the client's serializer wrote it."""
 
@@ -137,7 +139,7 @@ def _lost_exception() -> bytes:
 
 
 def _claim(owner: str, row: Sequence[Any]) -> Claim:
-    job_id, attempt, timeout, ensemble, index, payload, data = row
+    job_id, attempt, timeout, ensemble, index, payload, created, data = row
     return Claim(
         job_id=job_id.decode(),
         owner=owner,
@@ -146,6 +148,7 @@ def _claim(owner: str, row: Sequence[Any]) -> Claim:
         ensemble=ensemble.decode(),
         index=int(index or -1),
         payload=payload.decode(),
+        created_at=float(created),
         data=encoding.plain_data(data),
     )
 

@@ -2,7 +2,7 @@
 -- Invariant: an id that leaves the list gets its lease, or its record, in this same script; an id whose job
 -- is not `queued` (cancelled, deleted, queued twice) is dropped, because its place is elsewhere.
 -- ARGV: queue, owner, worker name, n, lease in seconds
--- Returns per job: id, attempt, timeout, ensemble, index, payload digest, data.
+-- Returns per job: id, attempt, timeout, ensemble, index, payload digest, time of the ensemble, data.
 local queue, owner, worker, n, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local list = 'rq:queue:' .. queue
 local ensembles = {}
@@ -17,7 +17,7 @@ while #claimed < n and examined < 2000 do
     local job = load_job(id)
     local ens = job.cb_ens and ensembles[job.cb_ens]
     if job.cb_ens and not ens then
-      ens = hash(ens_key(job.cb_ens), 'state', 'payload', 'error')
+      ens = hash(ens_key(job.cb_ens), 'state', 'payload', 'error', 'created_at')
       ensembles[job.cb_ens] = ens
     end
     if job.status == 'queued' and ens and ens.state == 'cancelled' then
@@ -36,7 +36,7 @@ while #claimed < n and examined < 2000 do
       redis.call('ZADD', 'cb:lease:' .. queue, now + lease, id)
       if job.cb_ens then redis.call('HINCRBY', ens_key(job.cb_ens), 'running', 1) end
       claimed[#claimed + 1] = {id, attempt, job.timeout or '', job.cb_ens or '', job.cb_index or '',
-        ens and ens.payload or '', job.data or ''}
+        ens and ens.payload or '', ens and ens.created_at or '0', job.data or ''}
     end
   end
 end

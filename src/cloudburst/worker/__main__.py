@@ -1,0 +1,25 @@
+"""``python -m cloudburst.worker``: the settings are environment variables, see docs/operating.md."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cloudburst import log
+from cloudburst.config import WorkerConfig, flag
+from cloudburst.errors import CloudburstError
+from cloudburst.worker.supervisor import Worker
+
+
+def main() -> int:
+    """Run one worker; returns the exit status."""
+    try:
+        log.configure(verbose=flag(os.environ, "CLOUDBURST_VERBOSE"))
+        return Worker(WorkerConfig.from_environ(os.environ), dict(os.environ)).run()
+    except CloudburstError as error:
+        print(f"cloudburst worker: {error}", file=sys.stderr)  # noqa: T201 (the one line an operator reads)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

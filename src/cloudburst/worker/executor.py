@@ -1,0 +1,434 @@
+"""The executor: runs jobs of one payload, one after another, in the payload's own interpreter.
+
+It needs nothing but the standard library, runs on Python 3.8 and later, and is started by the worker as
+``python executor.py FD PAYLOAD_DIR SCRATCH_DIR LINE_PY SETTINGS``. FD is one end of a stream socket.
+
+Frames in both directions: four bytes of length (big endian), one byte of kind, then the body.
+
+====  =========  ==============================================================================
+kind  direction  body
+====  =========  ==============================================================================
+J     to us      JSON header, newline, job data as the client's serializer wrote it
+P     from us    points of the running job, in line protocol
+D     from us    JSON header, newline, the returned value as JSON; or the captured output
+====  =========  ==============================================================================
+
+stdout and stderr are a file that the worker opened for appending. After each job it is emptied; its last
+part goes with the D frame of a job that failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import hashlib
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import pickle
+import resource
+import shutil
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import time
+import traceback
+import types
+from typing import Any, Callable, Dict
+
+HEADER = struct.Struct(">IB")
+JOB, POINTS, DONE = b"JPD"
+RESULT_LIMIT = 64 * 1024
+OUTPUT_LIMIT = 64 * 1024
+PR_SET_PDEATHSIG = 1
+
+
+def pack(kind: int, body: bytes) -> bytes:
+    """One frame."""
+    return HEADER.pack(len(body), kind) + body
+
+
+def split(buffer: bytearray) -> list[tuple[int, bytes]]:
+    """Take the complete frames off the front of a bytearray: a list of (kind, body)."""
+    frames = []
+    offset = 0
+    while len(buffer) - offset >= HEADER.size:
+        length, kind = HEADER.unpack_from(buffer, offset)
+        end = offset + HEADER.size + length
+        if len(buffer) < end:
+            break
+        frames.append((kind, bytes(buffer[offset + HEADER.size : end])))
+        offset = end
+    del buffer[:offset]
+    return frames
+
+
+class Broken(Exception):
+    """The function cannot be called at all: its module does not import, or does not have it."""
+
+
+class Refused(Exception):
+    """The job's data is not something that this executor runs."""
+
+
+class Payload:
+    """The user's modules: finds functions in them, and nowhere else."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = os.path.realpath(directory)
+        self._functions: Dict[str, Callable[..., Any]] = {}
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """The function of that dotted name (Broken, or what its module raises while it is imported)."""
+        found = self._functions.get(name)
+        if found is None:
+            found = self._functions[name] = self._find(name)
+        return found
+
+    def _find(self, name: str) -> Callable[..., Any]:
+        parts = name.split(".")
+        if len(parts) < 2:
+            raise Broken("%r names no module: use module.function, such as worker.work" % name)
+        spec = importlib.util.find_spec(parts[0])
+        if spec is None:
+            raise Broken("the payload has no module %r (function %r)" % (parts[0], name))
+        places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or [])
+        if not any(place and self.contains(place) for place in places):
+            raise Broken(
+                "%r is not a module of the payload (function %r): only the payload's own functions are run; "
+                "rename the module if it has the name of an installed one" % (parts[0], name)
+            )
+        module, rest = importlib.import_module(parts[0]), parts[1:]
+        while len(rest) > 1 and hasattr(module, "__path__") and not hasattr(module, rest[0]):
+            module, rest = importlib.import_module(module.__name__ + "." + rest[0]), rest[1:]
+        if hasattr(module, "__path__") and len(rest) > 1:
+            with contextlib.suppress(ModuleNotFoundError):
+                module, rest = importlib.import_module(module.__name__ + "." + rest[0]), rest[1:]
+        target: Any = module
+        for attribute in rest:
+            if not hasattr(target, attribute):
+                here = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
+                raise Broken(
+                    "module %r has no function %r; it has: %s"
+                    % (module.__name__, ".".join(rest), ", ".join(here) or "none")
+                )
+            target = getattr(target, attribute)
+        if not callable(target):
+            raise Broken("%r is not a function but a %s" % (name, type(target).__name__))
+        function: Callable[..., Any] = target
+        return function
+
+    def has(self, name: str) -> bool:
+        """Whether a file of that relative name comes with the payload."""
+        return not os.path.isabs(name) and os.path.exists(os.path.join(self.directory, name))
+
+    def contains(self, path: str) -> bool:
+        """Whether the file belongs to the payload."""
+        return os.path.realpath(path).startswith(self.directory + os.sep)
+
+
+def decode(data: bytes, allow_pickle: bool) -> tuple[str, list[Any], dict[str, Any]]:
+    """Function name, args and kwargs of job data (Refused when it may not be read)."""
+    if data[:1] == b"\x80":
+        if not allow_pickle:
+            raise Refused(
+                "this stack does not run pickled jobs: enqueue with Queue(..., serializer=JSONSerializer) "
+                "from rq.serializers"
+            )
+        call = pickle.loads(data)
+    else:
+        try:
+            call = json.loads(data)
+        except ValueError:
+            raise Refused(
+                "the job's data is neither JSON nor a pickle; it begins with %r" % data[:40]
+            ) from None
+    try:
+        name, instance, args, kwargs = call
+    except (TypeError, ValueError):
+        raise Refused("the job's data is not [function, null, [arguments], {}]") from None
+    if instance is not None or not isinstance(name, str):
+        raise Refused(
+            "only functions named as text can be run, such as 'worker.work', not methods of objects"
+        )
+    return name, args, kwargs
+
+
+def encode(value: Any) -> bytes:
+    """The returned value as JSON (Refused when it is not, or too large)."""
+    try:
+        text = json.dumps(value, default=_plain, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Refused(
+            "what the function returned is not JSON (%s): return numbers, text, lists and dicts" % error
+        ) from None
+    body = text.encode()
+    if len(body) > RESULT_LIMIT:
+        raise Refused(
+            "what the function returned has {:,} bytes as JSON, the limit is {:,}: write large results as "
+            "points (cloudburst.results.write) or to a file store".format(len(body), RESULT_LIMIT)
+        )
+    return body
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # numpy scalars and arrays
+        return value.tolist()
+    raise TypeError("%s found in it" % type(value).__name__)
+
+
+class Failure:
+    """What the worker is told of an exception: one line, a fingerprint, the user's part of the traceback."""
+
+    def __init__(self, error: BaseException, payload: Payload) -> None:
+        self.error = _headline(error, payload)
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if payload.contains(frame.filename)]
+        place = "%s:%s:%s" % (own[-1].filename, own[-1].name, own[-1].lineno) if own else str(error)
+        kind = "%s.%s|" % (type(error).__module__, type(error).__qualname__)
+        place = place.replace(payload.directory, "")
+        self.fingerprint = hashlib.sha256((kind + place).encode("utf-8", "replace")).hexdigest()[:8]
+        if isinstance(error, (Broken, Refused)):
+            self.traceback = str(error)
+        else:
+            tb = error.__traceback__
+            while tb is not None and tb.tb_frame.f_code.co_filename == __file__:
+                tb = tb.tb_next
+            shown = tb if own else error.__traceback__
+            self.traceback = "".join(traceback.format_exception(type(error), error, shown))
+
+
+def _headline(error: BaseException, payload: Payload) -> str:
+    text = str(error).strip().split("\n")[0][:300]
+    if isinstance(error, (Broken, Refused)):
+        return str(error)
+    if isinstance(error, SystemExit):
+        return "SystemExit: the function called sys.exit(%s); let it return or raise instead" % text
+    line = "%s: %s" % (type(error).__name__, text) if text else type(error).__name__
+    if isinstance(error, ModuleNotFoundError):
+        return "%s: add the package that brings it to the Pipfile" % line
+    name = getattr(error, "filename", None)
+    if isinstance(error, FileNotFoundError) and isinstance(name, str) and payload.has(name):
+        return "%s: each job runs in a directory of its own; open Path(__file__).parent / %r" % (line, name)
+    return line
+
+
+class Output:
+    """The file behind stdout and stderr."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def tail(self) -> bytes:
+        """The last part of it."""
+        _flush()
+        size = os.fstat(self.fd).st_size
+        return os.pread(self.fd, OUTPUT_LIMIT, max(size - OUTPUT_LIMIT, 0))
+
+    def clear(self) -> None:
+        _flush()
+        if os.fstat(self.fd).st_size:
+            os.ftruncate(self.fd, 0)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+class Executor:
+    """Runs jobs as they come over the socket."""
+
+    def __init__(
+        self, control: socket.socket, payload: Payload, scratch: str, settings: dict[str, Any], points: Any
+    ) -> None:
+        self.control = control
+        self.payload = payload
+        self.scratch = scratch
+        self.settings = settings
+        self.points = points
+        self.output = Output(1)
+        self.jobs = 0
+        self._importing = False
+
+    def serve(self) -> None:
+        """Until the worker closes the socket."""
+        buffer = bytearray()
+        while True:
+            chunk = self.control.recv(1 << 16)
+            if not chunk:
+                return
+            buffer += chunk
+            for _, body in split(buffer):
+                header, _, data = body.partition(b"\n")
+                self.run(json.loads(header), data)
+
+    def run(self, job: dict[str, Any], data: bytes) -> None:
+        """One job, in a scratch directory of its own; in a process of its own too with isolation = "fork"."""
+        self.jobs += 1
+        if self.settings["isolation"] == "fork":
+            self._preload(data)
+            self._in_fork(job, data)
+        else:
+            self._here(job, data)
+
+    def _preload(self, data: bytes) -> None:
+        """Import the function's module in this process, so that forks need not; failures show in the fork."""
+        with contextlib.suppress(BaseException):
+            self.payload.function(decode(data, self.settings["allow_pickle"])[0])
+
+    def _in_fork(self, job: dict[str, Any], data: bytes) -> None:
+        _flush()
+        child = os.fork()
+        if child == 0:
+            try:
+                _die_with_parent()
+                self._here(job, data)
+                _flush()
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status != 0:  # the fork said nothing: end as it ended, and the worker sees why
+            if os.WIFSIGNALED(status):
+                os.kill(os.getpid(), os.WTERMSIG(status))
+            os._exit(os.WEXITSTATUS(status))
+
+    def _here(self, job: dict[str, Any], data: bytes) -> None:
+        directory = os.path.join(self.scratch, "job-%d" % self.jobs)
+        os.mkdir(directory, 0o700)
+        self._enter(job, directory)
+        started = time.time()
+        clock = time.perf_counter()
+        header: Dict[str, Any] = {"state": "finished"}
+        body = b""
+        self.points.install(self._send_points)
+        try:
+            body = encode(self._call(data))
+            self._result_point(job, body)
+        except BaseException as error:  # noqa: BLE001 (sys.exit of user code is a failure too)
+            header = self._failure(error)
+        self.points.uninstall()
+        header["duration"] = time.perf_counter() - clock
+        header["started"] = started
+        header["rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // RSS_UNIT
+        if header["state"] == "failed":
+            body = self.output.tail()
+        self._leave(directory, keep=header["state"] == "failed" and self.settings["keep_failed_scratch"])
+        self.control.sendall(pack(DONE, json.dumps(header).encode() + b"\n" + body))
+
+    def _failure(self, error: BaseException) -> dict[str, Any]:
+        failure = Failure(error, self.payload)
+        return {
+            "state": "failed",
+            "error": failure.error,
+            "fingerprint": failure.fingerprint,
+            "traceback": failure.traceback,
+            # No job can run if the module does not import; a full disk or memory may be this node's alone.
+            "broken": isinstance(error, Broken)
+            or (self._importing and not isinstance(error, (MemoryError, OSError))),
+        }
+
+    def _call(self, data: bytes) -> Any:
+        self._importing = False
+        name, args, kwargs = decode(data, self.settings["allow_pickle"])
+        self._importing = True
+        function = self.payload.function(name)
+        self._importing = False
+        return function(*args, **kwargs)
+
+    def _result_point(self, job: dict[str, Any], body: bytes) -> None:
+        """The returned numbers as one point, for dashboards: its time is its place in the ensemble."""
+        if not job["ensemble"] or not self.settings["points"]:
+            return
+        value = json.loads(body)
+        fields = {"value": value} if not isinstance(value, dict) else dict(value)
+        numbers = {k: v for k, v in fields.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+        numbers = {k: float(v) for k, v in numbers.items()}
+        numbers["index"] = job["index"]
+        time_ns = int(job["created"] * 1e6) * 1000 + job["index"] * 1000
+        self.points.write("result", numbers, tags={"ensemble": job["ensemble"]}, time=time_ns)
+
+    def _send_points(self, lines: str) -> None:
+        self.control.sendall(pack(POINTS, lines.encode()))
+
+    def _enter(self, job: dict[str, Any], directory: str) -> None:
+        os.chdir(directory)
+        os.environ["TMPDIR"] = os.environ["TEMP"] = os.environ["TMP"] = directory
+        tempfile.tempdir = None
+        os.environ["CLOUDBURST_JOB"] = job["id"]
+        os.environ["CLOUDBURST_ENSEMBLE"] = job["ensemble"]
+        os.environ["CLOUDBURST_INDEX"] = str(job["index"])
+        os.environ["CLOUDBURST_ATTEMPT"] = str(job["attempt"])
+
+    def _leave(self, directory: str, keep: bool) -> None:
+        os.chdir(self.payload.directory)
+        if not keep:
+            try:
+                os.rmdir(directory)
+            except OSError:
+                shutil.rmtree(directory, ignore_errors=True)
+        self.output.clear()
+
+
+RSS_UNIT = 1 << 20 if sys.platform == "darwin" else 1 << 10
+
+
+def _die_with_parent() -> None:
+    """Linux: this process is killed when the one that started it dies, however it dies."""
+    with contextlib.suppress(Exception):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _be_the_first_to_go() -> None:
+    """Linux: when memory runs out, the kernel kills executors before the worker or Redis."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("800")
+
+
+def _load_results(path: str) -> Any:
+    """The module that user code imports as ``cloudburst.results``; the package itself is not needed."""
+    spec = importlib.util.spec_from_file_location("cloudburst.results", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    module = importlib.util.module_from_spec(spec)
+    package = types.ModuleType("cloudburst")
+    package.__path__ = []
+    setattr(package, "results", module)  # noqa: B010 (a module has no such attribute to a type checker)
+    sys.modules["cloudburst"] = package
+    sys.modules["cloudburst.results"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def main() -> None:
+    fd, payload_dir, scratch, line_py, settings = sys.argv[1:6]
+    parent = os.getppid()
+    _die_with_parent()
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(1)
+    _be_the_first_to_go()
+    control = socket.socket(fileno=int(fd))
+    control.set_inheritable(False)
+    faulthandler.enable(all_threads=False)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    sys.argv = [os.path.join(payload_dir, "worker")]
+    sys.path[0] = os.path.realpath(payload_dir)
+    os.chdir(payload_dir)
+    points = _load_results(line_py)
+    executor = Executor(control, Payload(payload_dir), scratch, json.loads(settings), points)
+    executor.serve()
+
+
+if __name__ == "__main__":
+    main()

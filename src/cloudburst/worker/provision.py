@@ -1,0 +1,191 @@
+"""Payloads on this node: fetched, unpacked, and their environments built, in threads beside the worker's loop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloudburst import archive, names
+from cloudburst.config import WorkerConfig, payload_settings
+from cloudburst.errors import BuildError, CloudburstError, ConfigError, FileStoreError, PayloadError
+from cloudburst.filestore.client import FileStore
+from cloudburst.worker import environment
+from cloudburst.worker.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+CURRENT_S = 1.0
+"""How old the answer to "which worker.zip is current?" may be when a stock job starts."""
+
+FORGIVE_S = 30.0
+"""A payload that could not be made ready is tried again for jobs that come so much later."""
+
+Note = Callable[[str, str], None]
+"""Called with an ensemble's id and what is being done for it; from any thread."""
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A payload that no job can run with, and why."""
+
+    error: str
+    detail: str
+
+
+@dataclass
+class _Preparation:
+    """A payload on its way; ``result`` is set once, at the end."""
+
+    ensembles: set[str]
+    result: Runtime | Unusable | None = None
+    ended_at: float = 0.0
+
+
+class Provisioner:
+    """Answers at once what is ready, and calls when something has become ready."""
+
+    def __init__(
+        self, config: WorkerConfig, environ: Mapping[str, str], *, called: Callable[[], None], note: Note
+    ) -> None:
+        self._store = FileStore(config.filestore_url, config.filestore_token)
+        self._payloads_dir = config.state_dir / "payloads"
+        self._environments_dir = config.state_dir / "environments"
+        self._node = config.node
+        self._environ = environ
+        self._called = called
+        self._note = note
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._preparations: dict[str, _Preparation] = {}
+        self._current: tuple[float, str | Unusable] | None = None
+        self._resolving = False
+        self._payloads_dir.mkdir(parents=True, exist_ok=True)
+        self._environments_dir.mkdir(parents=True, exist_ok=True)
+
+    def get(self, payload: str, ensemble: str = "") -> Runtime | Unusable | None:
+        """The payload of that digest ("": the current worker.zip); None while it is being prepared."""
+        if not payload:
+            current = self._current_digest()
+            if current is None or isinstance(current, Unusable):
+                return current
+            payload = current
+        with self._lock:
+            preparation = self._preparations.get(payload)
+            if preparation is not None and self._stands(preparation):
+                preparation.ensembles |= {ensemble} if ensemble else set()
+                return preparation.result
+            preparation = _Preparation({ensemble} if ensemble else set())
+            self._preparations[payload] = preparation
+        self._thread(lambda: self._prepare(payload, preparation))
+        return None
+
+    def close(self) -> None:
+        """Stop builds that are under way."""
+        self._stop.set()
+
+    @staticmethod
+    def _stands(preparation: _Preparation) -> bool:
+        failed = isinstance(preparation.result, Unusable)
+        return not failed or time.monotonic() - preparation.ended_at < FORGIVE_S
+
+    @staticmethod
+    def _thread(target: Callable[[], None]) -> None:
+        threading.Thread(target=target, name="provision", daemon=True).start()
+
+    # -- which worker.zip is current ------------------------------------------------------------------
+
+    def _current_digest(self) -> str | Unusable | None:
+        with self._lock:
+            if self._current is not None and time.monotonic() - self._current[0] < CURRENT_S:
+                return self._current[1]
+            if self._resolving:
+                return None
+            self._resolving = True
+        self._thread(self._resolve)
+        return None
+
+    def _resolve(self) -> None:
+        answer: str | Unusable | None
+        try:
+            answer = self._store.etag(names.PAYLOAD_NAME)
+            if answer is None:
+                answer = Unusable(f"the file store has no {names.PAYLOAD_NAME}: POST it to /upload first", "")
+        except FileStoreError as error:
+            log.warning("cannot ask for the current %s: %s", names.PAYLOAD_NAME, error)
+            answer = None if _passing(error) else Unusable(str(error), "")
+            if answer is None:
+                self._stop.wait(2)
+        with self._lock:
+            self._resolving = False
+            self._current = None if answer is None else (time.monotonic(), answer)
+        self._called()
+
+    # -- making one ready ------------------------------------------------------------------------------
+
+    def _prepare(self, payload: str, preparation: _Preparation) -> None:
+        def note(text: str) -> None:
+            log.info("payload %.12s: %s", payload, text)
+            for ensemble in list(preparation.ensembles):
+                self._note(ensemble, f"{self._node}: {text}" if text else "")
+
+        result: Runtime | Unusable
+        try:
+            result = self._runtime(payload, note)
+        except BuildError as error:
+            result = Unusable(error.args[0], error.tail)
+        except CloudburstError as error:
+            result = Unusable(str(error), "")
+        except Exception as error:
+            log.exception("payload %.12s cannot be prepared", payload)
+            result = Unusable(f"the payload cannot be prepared on {self._node}: {error}", "")
+        if isinstance(result, Unusable):
+            log.warning("payload %.12s: %s", payload, result.error)
+        with self._lock:
+            preparation.result = result
+            preparation.ended_at = time.monotonic()
+        note("")
+        self._called()
+
+    def _runtime(self, payload: str, note: Callable[[str], None]) -> Runtime:
+        directory = self._payloads_dir / payload
+        if not directory.exists():
+            note("fetching the payload")
+            self._fetch(payload, directory)
+        try:
+            settings = payload_settings(directory)
+        except ConfigError as error:
+            raise PayloadError(str(error)) from error
+        built = environment.build(
+            directory, self._environments_dir, note=note, environ=self._environ, stop=self._stop
+        )
+        return Runtime(payload, directory, built.python, built.digest, settings)
+
+    def _fetch(self, payload: str, directory: Path) -> None:
+        zipped = directory.with_suffix(".zip")
+        while not self._stop.is_set():
+            try:
+                self._download(payload, zipped)
+                break
+            except FileStoreError as error:
+                if not _passing(error):
+                    raise
+                log.warning("cannot fetch payload %.12s, trying again: %s", payload, error)
+                self._stop.wait(2)
+        archive.extract(zipped, directory)
+        zipped.unlink()
+
+    def _download(self, payload: str, target: Path) -> None:
+        """From where clients put payloads, else the current worker.zip if it is the one."""
+        name = f"payloads/{payload}.zip"
+        if self._store.etag(name) is None and self._store.etag(names.PAYLOAD_NAME) == payload:
+            name = names.PAYLOAD_NAME
+        self._store.get(name, target, expect_sha256=payload)
+
+
+def _passing(error: FileStoreError) -> bool:
+    """Whether the file store may answer better later: it is away, or has trouble of its own."""
+    return error.status == 0 or error.status >= 500

@@ -1,0 +1,89 @@
+"""Ended attempts on their way to Redis: first their points are safe, then they are recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import deque
+
+from cloudburst.points.writer import PointWriter
+from cloudburst.rqwire.leases import Claim, Leases, Loss, Outcome
+
+log = logging.getLogger(__name__)
+
+BATCH = 200
+"""Outcomes per script call: a few milliseconds of Redis' time."""
+
+
+class Recorder:
+    """Keeps what has ended until Redis has it, however long Redis or the database is away."""
+
+    def __init__(self, leases: Leases, points: PointWriter | None) -> None:
+        self._leases = leases
+        self._points = points
+        self._unwritten: dict[str, Outcome] = {}
+        """Outcomes by owner and job id whose points are not acknowledged yet."""
+        self._outcomes: deque[Outcome] = deque()
+        self._losses: deque[Loss] = deque()
+
+    def ended(self, outcome: Outcome, points: bytes) -> None:
+        """An attempt has ended with a result; its points come first."""
+        if points and self._points is not None:
+            token = f"{outcome.claim.owner} {outcome.claim.job_id}"
+            self._unwritten[token] = outcome
+            self._points.submit(points, token)
+        else:
+            self._outcomes.append(outcome)
+
+    def lost(self, loss: Loss) -> None:
+        """An attempt was not started, or was lost with its executor."""
+        self._losses.append(loss)
+
+    def take_acknowledged(self) -> None:
+        """Outcomes whose points are in the database or on disk may be recorded; refused points are a failure."""
+        if self._points is None:
+            return
+        for answer in self._points.poll():
+            outcome = self._unwritten.pop(str(answer.token))
+            if answer.state == "rejected":
+                outcome = _refused(outcome, answer.message)
+            self._outcomes.append(outcome)
+
+    def flush(self) -> None:
+        """Record everything that can be. Raises what redis-py raises; then nothing is forgotten."""
+        while self._losses:
+            batch = list(self._losses)[:BATCH]
+            answers = self._leases.give_back(batch)
+            for loss, answer in zip(batch, answers, strict=True):
+                self._losses.popleft()
+                if loss.reason:
+                    log.warning(
+                        "%s attempt %d: %s: %s", loss.claim.job_id, loss.claim.attempt, loss.reason, answer
+                    )
+        while self._outcomes:
+            batch_ = list(self._outcomes)[:BATCH]
+            answers_ = self._leases.finish(batch_)
+            for outcome, answer_ in zip(batch_, answers_, strict=True):
+                self._outcomes.popleft()
+                if answer_ == "stale":
+                    log.warning("%s: discarded, its lease was lost", outcome.claim.job_id)
+                elif outcome.state == "failed":
+                    log.info("%s failed (%s): %s", outcome.claim.job_id, answer_, outcome.error)
+
+    def claims(self) -> list[Claim]:
+        """Claims whose leases must be kept until their outcome is recorded."""
+        outcomes = [*self._unwritten.values(), *self._outcomes]
+        return [outcome.claim for outcome in outcomes] + [loss.claim for loss in self._losses]
+
+    @property
+    def empty(self) -> bool:
+        return not (self._unwritten or self._outcomes or self._losses)
+
+
+def _refused(outcome: Outcome, message: str) -> Outcome:
+    error = f"the database refused the job's points: {message}"
+    if outcome.state == "failed":
+        return dataclasses.replace(outcome, error=f"{outcome.error}; also, {error}")
+    return dataclasses.replace(
+        outcome, state="failed", value=b"", error=error, fingerprint="points", traceback=error
+    )

@@ -1,0 +1,67 @@
+"""What it takes to run a payload's jobs: its files, its interpreter, its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloudburst.config import WorkerConfig
+from cloudburst.model import PayloadSettings
+
+_HIDDEN_PREFIXES = ("CLOUDBURST_", "REDIS_", "FILE_HOST", "INFLUX_", "PYTHON", "PIP_", "PIPENV_", "UV_")
+_HIDDEN_PARTS = ("TOKEN", "PASSWORD", "SECRET", "CREDENTIAL")
+_THREAD_LIMITS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A payload on this node, ready to run."""
+
+    digest: str
+    """SHA-256 of the payload."""
+    payload_dir: Path
+    python: Path
+    """Interpreter of the payload's environment."""
+    environment: str
+    """Digest of the environment."""
+    settings: PayloadSettings
+
+
+def executor_environ(runtime: Runtime, config: WorkerConfig, environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables of an executor: the worker's own, without its settings and secrets, and what jobs need.
+
+    INFLUX_* are for user code that writes points itself; numeric libraries get the threads of one job.
+    """
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(_HIDDEN_PREFIXES) and not any(part in name.upper() for part in _HIDDEN_PARTS)
+    }
+    bin_dir = runtime.python.parent
+    kept["PATH"] = f"{bin_dir}:{environ.get('PATH', '/usr/local/bin:/usr/bin:/bin')}"
+    kept["VIRTUAL_ENV"] = str(bin_dir.parent)
+    kept["MPLBACKEND"] = "Agg"  # no job has a screen
+    kept["PYTHONNOUSERSITE"] = "1"
+    kept["CLOUDBURST_PAYLOAD"] = runtime.digest
+    kept["CLOUDBURST_PAYLOAD_DIR"] = str(runtime.payload_dir)
+    kept |= dict.fromkeys(_THREAD_LIMITS, str(runtime.settings.cpus_per_job or 1))
+    if config.influx_url:
+        kept["INFLUX_URL"] = config.influx_url
+        kept["INFLUX_TOKEN"] = config.influx_token
+        kept["INFLUX_ORG"] = config.influx_org
+        kept["INFLUX_BUCKET"] = config.influx_bucket
+        # What InfluxDBClient.from_env_properties() reads.
+        kept["INFLUXDB_V2_URL"] = config.influx_url
+        kept["INFLUXDB_V2_TOKEN"] = config.influx_token
+        kept["INFLUXDB_V2_ORG"] = config.influx_org
+    return kept
