@@ -1,4 +1,4 @@
-"""Payloads on this node: fetched, unpacked, and their environments built, in threads beside the worker's loop."""
+"""Payloads on this node: fetched, unpacked, their environments built, in threads beside the worker's loop."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Recorder:
         self._losses.append(loss)
 
     def take_acknowledged(self) -> None:
-        """Outcomes whose points are in the database or on disk may be recorded; refused points are a failure."""
+        """Outcomes whose points are in the database or on disk may be recorded; refused points fail the job."""
         if self._points is None:
             return
         for answer in self._points.poll():
@@ -74,6 +74,11 @@ class Recorder:
         """Claims whose leases must be kept until their outcome is recorded."""
         outcomes = [*self._unwritten.values(), *self._outcomes]
         return [outcome.claim for outcome in outcomes] + [loss.claim for loss in self._losses]
+
+    @property
+    def unrecorded(self) -> bool:
+        """Whether ``flush`` has something to do."""
+        return bool(self._outcomes or self._losses)
 
     @property
     def empty(self) -> bool:
