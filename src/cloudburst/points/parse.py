@@ -1,0 +1,206 @@
+"""A strict reader of InfluxDB line protocol, as exact as InfluxDB 2 and with its names for what is wrong.
+
+https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/ ; where that is silent, InfluxDB's
+own parser decides (models/points.go): a separator is escaped by the one backslash before it, whatever stands
+before that, and quotes mean something only right after the ``=`` of a field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from cloudburst.errors import PointsError
+
+FieldValue = float | int | bool | str
+
+PRECISIONS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+"""Nanoseconds per unit of time."""
+
+TIME_LIMIT = 2**63 - 2
+
+
+class Series(NamedTuple):
+    """A measurement and its tags, sorted by key: what tells one series from another."""
+
+    measurement: str
+    tags: tuple[tuple[str, str], ...]
+
+
+class Point(NamedTuple):
+    """One point; ``time`` in nanoseconds since 1970."""
+
+    series: Series
+    time: int
+    fields: dict[str, FieldValue]
+
+
+class LineError(PointsError):
+    """A line that is not line protocol: ``line`` counts from 1, ``reason`` is in InfluxDB's words."""
+
+    def __init__(self, line: int, text: str, reason: str) -> None:
+        shown = text if len(text) <= 200 else text[:200] + "…"
+        super().__init__(f"line {line}: unable to parse '{shown}': {reason}")
+        self.line = line
+        self.reason = reason
+
+
+_NAME = r"(?:[^ ,=\n]++|(?<=\\)[ ,=])++"
+_VALUE = r'(?:"(?:[^"\\]++|\\.)*+"|[^ ,"\n][^ ,\n]*+)'
+_FIELD = rf"{_NAME}={_VALUE}"
+_KEY = r"(?![#,])(?:[^ \n]++|(?<=\\) )++"
+_LINE = re.compile(
+    rf"[ \t]*+({_KEY})[ ]++({_FIELD}(?:,{_FIELD})*+)(?:[ ]++(-?[0-9]++))?[ \r]*+(?:\n|\Z)", re.DOTALL
+)
+_EMPTY = re.compile(r"[ \t\r]*+(?:#[^\n]*+)?(?:\n|\Z)")
+_FIELDS = re.compile(rf"({_NAME})=({_VALUE})(?:,|\Z)", re.DOTALL)
+_SEPARATOR = re.compile(r"(?<!\\),")
+_EQUALS = re.compile(r"(?<!\\)=")
+_ESCAPED = re.compile(r"\\([,= ])")
+_ESCAPED_IN_TEXT = re.compile(r'\\(["\\])')
+_TRUE = ("t", "T", "true", "True", "TRUE")
+_BOOLEANS = {word: word in _TRUE for word in (*_TRUE, "f", "F", "false", "False", "FALSE")}
+
+
+def parse(text: str, *, precision: str = "ns", now: int) -> Iterator[Point]:
+    """Yield the points of ``text``; ``now`` (ns) is the time of those that have none.
+
+    Raises LineError at the first line that is not line protocol, after the points before it.
+    """
+    unit = PRECISIONS[precision]
+    now -= now % unit
+    known: dict[str, Series] = {}
+    match, end, position = _LINE.match, len(text), 0
+    while position < end:
+        found = match(text, position)
+        if found is None:
+            empty = _EMPTY.match(text, position)
+            if empty is None:
+                raise _error(text, position, _reason(_line_at(text, position)))
+            position = empty.end()
+            continue
+        key, fields, stamp = found.groups()
+        try:
+            series = known.get(key)
+            if series is None:
+                series = known[key] = _series(key)
+            time = now if stamp is None else int(stamp) * unit
+            if not -TIME_LIMIT <= time <= TIME_LIMIT:
+                raise _Malformed("time outside range -9223372036854775806 - 9223372036854775806")
+            point = Point(series, time, _field_set(fields))
+        except _Malformed as malformed:
+            raise _error(text, position, str(malformed)) from None
+        yield point
+        position = found.end()
+
+
+def whole_lines(text: str) -> Iterator[str]:
+    """Cut ``text`` into lines with their newlines; a newline within a quoted value does not end a line."""
+    position = 0
+    while position < len(text):
+        found = _LINE.match(text, position)
+        stop = found.end() if found else text.find("\n", position) + 1 or len(text)
+        yield text[position:stop]
+        position = stop
+
+
+class _Malformed(ValueError):
+    """Why the line at hand is not line protocol; becomes a LineError, which knows where."""
+
+
+def _series(key: str) -> Series:
+    if "," not in key:
+        return Series(_ESCAPED.sub(_unescaped_in_measurement, key), ())
+    measurement, *pairs = _SEPARATOR.split(key)
+    tags = dict([_tag(pair) for pair in pairs])
+    if len(tags) < len(pairs):
+        raise _Malformed("duplicate tags")
+    if "time" in tags:
+        raise _Malformed(f'invalid tag key: input tag "time" on measurement "{measurement}" is invalid')
+    return Series(_ESCAPED.sub(_unescaped_in_measurement, measurement), tuple(sorted(tags.items())))
+
+
+def _unescaped_in_measurement(found: re.Match[str]) -> str:
+    return found.group() if found.group(1) == "=" else found.group(1)
+
+
+def _tag(pair: str) -> tuple[str, str]:
+    parts = _EQUALS.split(pair)
+    if not parts[0]:
+        raise _Malformed("missing tag key")
+    if len(parts) == 1 or not parts[1]:
+        raise _Malformed("missing tag value")
+    if len(parts) > 2:
+        raise _Malformed("invalid tag format")
+    return _ESCAPED.sub(r"\1", parts[0]), _ESCAPED.sub(r"\1", parts[1])
+
+
+def _field_set(text: str) -> dict[str, FieldValue]:
+    if "\\" in text or '"' in text:
+        pairs = _FIELDS.findall(text)
+        fields = {_ESCAPED.sub(r"\1", key): _value(raw) for key, raw in pairs}
+    else:
+        fields = {}
+        for pair in text.split(","):
+            key, _, raw = pair.partition("=")
+            fields[key] = _value(raw)
+    if "time" in fields:
+        raise _Malformed('invalid field name: input field "time" is invalid')
+    return fields
+
+
+def _value(raw: str) -> FieldValue:
+    """Number, boolean or text. Python's own float() and int() would also take ``1_0``, ``nan`` and more."""
+    try:
+        if not raw.strip("0123456789.+-eE"):
+            number = float(raw)
+            if number - number == 0:
+                return number
+        last = raw[-1]
+        if last == '"':
+            if raw[0] == '"':
+                return _ESCAPED_IN_TEXT.sub(r"\1", raw[1:-1])
+        elif last in "iu" and not raw[:-1].strip("-0123456789"):
+            integer = int(raw[:-1])
+            if -(2**63) <= integer < 2**63 if last == "i" else 0 <= integer < 2**64:
+                return integer
+        elif raw in _BOOLEANS:
+            return _BOOLEANS[raw]
+    except ValueError:
+        pass
+    first = raw[0]
+    if first in "tTfF":
+        raise _Malformed("invalid boolean")
+    raise _Malformed("invalid number" if first in "+-.0123456789" else "invalid field format")
+
+
+def _line_at(text: str, position: int) -> str:
+    stop = text.find("\n", position)
+    return text[position : stop if stop >= 0 else len(text)].strip(" \t\r")
+
+
+def _error(text: str, position: int, reason: str) -> LineError:
+    return LineError(text.count("\n", 0, position) + 1, _line_at(text, position), reason)
+
+
+def _reason(line: str) -> str:
+    """What is wrong with a line that is not of the form of line protocol at all."""
+    key = re.match(_KEY, line)
+    if key is None:
+        return "missing measurement"
+    rest = line[key.end() :].lstrip(" ")
+    if not rest:
+        return "missing fields"
+    while True:
+        name = re.match(rf"{_NAME}(?==)", rest)
+        if name is None:
+            return "missing field key" if rest.startswith("=") else "invalid field format"
+        rest = rest[name.end() + 1 :]
+        value = re.match(_VALUE, rest, re.DOTALL)
+        if value is None:
+            return "unbalanced quotes" if rest.startswith('"') else "missing field value"
+        rest = rest[value.end() :]
+        if not rest.startswith(","):
+            return "bad timestamp" if rest.startswith(" ") else "invalid field format"
+        rest = rest[1:]
