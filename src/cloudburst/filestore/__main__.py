@@ -1,0 +1,118 @@
+"""``python -m cloudburst.filestore``: serve the file store until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from cloudburst import config, log, names
+from cloudburst.errors import CloudburstError, ConfigError, StackError
+from cloudburst.filestore import space
+from cloudburst.filestore.app import create_app
+
+LIMIT_BYTES = 20 * 1024**3
+GRACE_S = 1
+"""After SIGTERM, requests that are under way get so long. Uploads can be resumed, downloads continued."""
+
+logger = logging.getLogger("cloudburst.filestore")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the file store needs to know; the token stays out of ``repr``."""
+
+    directory: Path
+    host: str
+    port: int
+    token: str
+    limit_bytes: int
+
+    def __repr__(self) -> str:
+        return f"Settings(directory={str(self.directory)!r}, host={self.host!r}, port={self.port})"
+
+    @classmethod
+    def from_environ(cls, environ: config.Environ) -> Settings:
+        """Read ``CLOUDBURST_FILES_DIR`` and ``CLOUDBURST_FILESTORE_*`` (ConfigError when one is wrong)."""
+        directory = environ.get("CLOUDBURST_FILES_DIR")
+        if not directory:
+            raise ConfigError("CLOUDBURST_FILES_DIR: should name the directory in which files are stored")
+        token = config.secret(environ, "CLOUDBURST_FILESTORE_TOKEN")
+        if not token:
+            raise ConfigError(
+                "CLOUDBURST_FILESTORE_TOKEN: the file store does not start without a token; "
+                "set it, or CLOUDBURST_FILESTORE_TOKEN_FILE"
+            )
+        return cls(
+            directory=Path(directory).absolute(),
+            host=environ.get("CLOUDBURST_FILESTORE_HOST") or "127.0.0.1",
+            port=config.integer(environ, "CLOUDBURST_FILESTORE_PORT", names.PORT_FILESTORE),
+            token=token,
+            limit_bytes=config.integer(environ, "CLOUDBURST_FILESTORE_LIMIT_BYTES", LIMIT_BYTES, low=1),
+        )
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal ends it (SystemExit). StackError when the port or the directory is in use."""
+    listener = _listener(settings)
+    try:
+        app = create_app(settings.directory, settings.token, limit_bytes=settings.limit_bytes)
+    except OSError as error:
+        raise StackError(
+            f"the file store cannot use {settings.directory} ({error.strerror}): set CLOUDBURST_FILES_DIR"
+        ) from error
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,  # it writes the URL, in which old clients send the token
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+    logger.info(
+        "serving %s on http://%s:%d, %d MiB free",
+        settings.directory,
+        settings.host,
+        listener.getsockname()[1],
+        space.free_bytes(settings.directory) // 1024**2,
+    )
+    server.run(sockets=[listener])
+
+
+def _listener(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+    except OSError as error:
+        raise StackError(
+            f"the file store cannot listen on {settings.host}:{settings.port} ({error.strerror}): "
+            "stop what uses that port, or set CLOUDBURST_FILESTORE_PORT"
+        ) from error
+
+
+def main() -> None:
+    log.configure()
+    # uvicorn ends its requests on a signal and then raises it again, for this to end the process with 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    try:
+        serve(Settings.from_environ(os.environ))
+    except CloudburstError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
