@@ -74,7 +74,7 @@ class Loss:
 
 
 class Leases:
-    """The lease scheme for one worker on one queue. Calls may be repeated; they raise what redis-py raises."""
+    """The lease scheme for one worker on one queue. Calls may be repeated; they raise redis-py errors."""
 
     def __init__(self, client: Redis, *, queue: str, worker: str, node: str, lease_s: float) -> None:
         self._call = Scripts(client)

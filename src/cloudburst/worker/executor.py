@@ -315,7 +315,7 @@ class Executor:
         self.points.uninstall()
         header["duration"] = time.perf_counter() - clock
         header["started"] = started
-        header["rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // RSS_UNIT
+        header["rss_mb"] = _rss_mb()
         if header["state"] == "failed":
             body = self.output.tail()
         self._leave(directory, keep=header["state"] == "failed" and self.settings["keep_failed_scratch"])
@@ -375,7 +375,14 @@ class Executor:
         self.output.clear()
 
 
-RSS_UNIT = 1 << 20 if sys.platform == "darwin" else 1 << 10
+def _rss_mb() -> int:
+    """Resident memory now, in MiB; where /proc does not say, the most there ever was."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize() >> 20
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB; bytes on macOS
+        return peak >> 20 if sys.platform == "darwin" else peak >> 10
 
 
 def _die_with_parent() -> None:

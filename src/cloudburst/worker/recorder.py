@@ -40,7 +40,7 @@ class Recorder:
         self._losses.append(loss)
 
     def take_acknowledged(self) -> None:
-        """Outcomes whose points are in the database or on disk may be recorded; refused points fail the job."""
+        """Release outcomes whose points are in the database or on disk; refused points fail the job."""
         if self._points is None:
             return
         for answer in self._points.poll():

@@ -1,0 +1,277 @@
+"""The executor as a process of its own, seen through its socket as the worker sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cloudburst.model import PayloadSettings
+from cloudburst.rqwire.leases import Claim
+from cloudburst.worker import executor, process
+from cloudburst.worker.process import ExecutorProcess
+from cloudburst.worker.runtime import Runtime
+from tests.wait import wait_until
+from tests.worker import payload
+
+ENVIRON = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+
+
+class Running:
+    """An executor, and what it has said."""
+
+    def __init__(self, directory: Path, payload_dir: Path, *, allow_pickle=True, python=sys.executable, **settings):
+        runtime = Runtime("digest", payload_dir, Path(python), "env", PayloadSettings(**settings))
+        self.process = ExecutorProcess(runtime, directory, ENVIRON, points=True, allow_pickle=allow_pickle)
+        self.points: list[bytes] = []
+        self.alive = True
+        self._done: list[bytes] = []
+        self._jobs = 0
+
+    def call(self, function: str, *args, **kwargs):
+        """Run a job; its header and body."""
+        self.start(function, json.dumps([function, None, args or [{}], kwargs]).encode())
+        return self.done()
+
+    def start(self, function: str, data: bytes | None = None, ensemble="e-1"):
+        self._jobs += 1
+        data = data or json.dumps([function, None, [{}], {}]).encode()
+        claim = Claim(f"e-1-{self._jobs}", "w.1", 1, 0, ensemble, self._jobs, "", 1e9, data)
+        self.process.send(claim)
+
+    def done(self):
+        wait_until(lambda: self._read() or not self.alive, 20, "the job to end")
+        if not self._done:
+            return None
+        head, _, body = self._done.pop(0).partition(b"\n")
+        return json.loads(head), body
+
+    def _read(self):
+        frames, self.alive = self.process.frames()
+        self.points += [body for kind, body in frames if kind == executor.POINTS]
+        self._done += [body for kind, body in frames if kind == executor.DONE]
+        return self._done
+
+
+@pytest.fixture
+def payload_dir(tmp_path):
+    return payload.write(tmp_path / "payload")
+
+
+@pytest.fixture
+def start(tmp_path, payload_dir):
+    started: list[Running] = []
+
+    def start(**settings) -> Running:
+        started.append(Running(tmp_path / f"slot-{len(started)}", payload_dir, **settings))
+        return started[-1]
+
+    yield start
+    for running in started:
+        if running.process.control.fileno() >= 0:
+            running.process.close()
+
+
+def test_one_executor_runs_job_after_job(start):
+    running = start()
+
+    values = [json.loads(running.call("worker.add", {"a": 1, "b": i})[1]) for i in range(3)]
+
+    assert [value["sum"] for value in values] == [1, 2, 3]
+    assert [value["calls"] for value in values] == [1, 2, 3]
+    assert len({value["pid"] for value in values}) == 1
+
+
+def test_with_isolation_fork_each_job_has_a_process_but_the_import_is_shared(start):
+    running = start(isolation="fork")
+
+    values = [json.loads(running.call("worker.add", {"a": 1, "b": i})[1]) for i in range(3)]
+
+    assert [value["calls"] for value in values] == [1, 1, 1]
+    assert len({value["pid"] for value in values}) == 3
+
+
+@pytest.mark.parametrize("isolation", ["reuse", "fork"])
+def test_each_job_has_a_fresh_scratch_directory_that_goes_away(start, isolation):
+    running = start(isolation=isolation)
+
+    first, second = (json.loads(running.call("worker.place", {})[1]) for _ in range(2))
+
+    assert first["found"] == second["found"] == ["temp.inp"]
+    assert first["cwd"] != second["cwd"]
+    assert first["temp"] == first["cwd"]
+    assert not Path(first["cwd"]).exists()
+
+
+def test_the_scratch_directory_of_a_failed_job_is_kept_when_asked(start):
+    running = start(keep_failed_scratch=True)
+
+    running.call("worker.say", {"n": 1})
+
+    (kept,) = (Path(running.process.process.args[4])).iterdir()
+    assert kept.is_dir()
+
+
+def test_a_failure_carries_the_users_traceback_and_all_output(start):
+    running = start()
+    running.call("worker.say", {"n": 1})
+
+    header, output = running.call("worker.say", {"n": 2})
+
+    assert header["error"] == "ValueError: after 2"
+    assert "executor.py" not in header["traceback"]
+    assert 'raise ValueError("after %s"' in header["traceback"]
+    for text in (b"to stdout", b"to stderr", b"from a child", b"to the log"):
+        assert output.count(text) == 1
+
+
+def test_failures_at_the_same_place_share_a_fingerprint_and_others_do_not(start):
+    running = start()
+
+    first = running.call("worker.say", {"n": 1})[0]
+    second = running.call("worker.say", {"n": 2})[0]
+    other = running.call("worker.deep", {"zero": 0})[0]
+
+    assert first["fingerprint"] == second["fingerprint"] != other["fingerprint"]
+    assert other["error"] == "ZeroDivisionError: division by zero"
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        ("worker.exit", "sys.exit(3)"),
+        ("worker.not_json", "not JSON (object found in it)"),
+        ("worker.relative", "open Path(__file__).parent / 'data.txt'"),
+        ("worker.missing", "has no function 'missing'; it has: "),
+        ("worker.not_callable", "not a function but a int"),
+        ("nowhere.work", "no module 'nowhere'"),
+        ("os.system", "'os' is not a module of the payload"),
+        ("work", "names no module"),
+    ],
+)
+def test_what_goes_wrong_is_said_and_the_executor_lives_on(start, function, expected):
+    running = start()
+
+    header, _ = running.call(function, {})
+
+    assert header["state"] == "failed"
+    assert expected in header["error"]
+    assert running.call("worker.add", {"a": 1, "b": 2})[0]["state"] == "finished"
+
+
+def test_a_module_that_does_not_import_is_broken_and_a_missing_package_is_named(tmp_path, start, payload_dir):
+    (payload_dir / "needy.py").write_text("import six_of_one\n")
+    (payload_dir / "wrong.py").write_text("1 / 0\n")
+    running = start()
+
+    needy, _ = running.call("needy.work", {})
+    wrong, _ = running.call("wrong.work", {})
+
+    assert needy["broken"]
+    assert wrong["broken"]
+    assert "No module named 'six_of_one': add the package that brings it to the Pipfile" in needy["error"]
+    assert not running.call("worker.say", {"n": 1})[0]["broken"]
+
+
+def test_a_large_value_is_refused_and_numpy_values_are_numbers(start):
+    running = start()
+
+    assert "70,002 bytes" in running.call("worker.large", {"bytes": 70_000})[0]["error"]
+    assert json.loads(running.call("worker.numpy_like", {})[1]) == {"x": 4.5}
+
+
+def test_only_the_end_of_much_output_is_kept(start):
+    header, output = start().call("worker.print_much", {"mb": 3, "fail": True})
+
+    assert header["error"] == "RuntimeError: done printing"
+    assert len(output) == 64 * 1024
+    assert output.endswith(b"the end\n")
+
+
+def test_pickled_jobs_run_only_where_they_are_allowed(start):
+    data = pickle.dumps(("worker.echo", None, (1,), {"b": 2}))
+    allowed, refused = start(), start(allow_pickle=False)
+
+    allowed.start("", data)
+    refused.start("", data)
+
+    assert json.loads(allowed.done()[1]) == [[1], {"b": 2}]
+    assert "does not run pickled jobs" in refused.done()[0]["error"]
+
+
+def test_points_come_before_the_end_of_their_job_also_of_a_failed_one(start):
+    running = start()
+
+    running.call("worker.points", {"n": 2})
+    lines = b"".join(running.points).decode().splitlines()
+    running.points.clear()
+    running.call("worker.points", {"n": 1, "fail": True})
+
+    assert [line.split(" ")[0] for line in lines] == ["level,tank=1", "level,tank=1", "result,ensemble=e-1"]
+    assert lines[2].endswith(f" {1_000_000_000 * 10**9 + 1000}")
+    assert b"".join(running.points).count(b"level") == 1
+
+
+@pytest.mark.parametrize("isolation", ["reuse", "fork"])
+@pytest.mark.parametrize(
+    ("function", "words"), [("worker.crash", "SIGSEGV"), ("worker.hard_exit", "exited with status 3")]
+)
+def test_a_crash_ends_the_executor_and_its_last_words_remain(start, function, words, isolation):
+    running = start(isolation=isolation)
+
+    assert running.call(function, {}) is None
+
+    assert b"last words" in running.process.output_tail()
+    assert words in process.ending(running.process.close())
+
+
+def test_a_hanging_job_writes_where_it_hangs(start):
+    running = start()
+    running.start("worker.hang")
+    wait_until(lambda: b"hanging" in running.process.output_tail(), what="the job to start")
+
+    running.process.dump_stack()
+
+    wait_until(lambda: b"in hang" in running.process.output_tail(), what="the stack")
+
+
+def test_the_executor_sees_no_worker_code_and_no_worker_directory(start):
+    header, body = start().call("worker.environment", {})
+
+    assert header["state"] == "finished"
+    assert json.loads(body)["CLOUDBURST_INDEX"] == "1"
+
+
+def test_executors_die_with_their_worker(tmp_path, payload_dir):
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom tests.worker.test_executor import Running\n"
+        f"r = Running(Path({str(tmp_path / 'slot')!r}), Path({str(payload_dir)!r}))\n"
+        "r.start('worker.hang')\nprint(r.process.process.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    wait_until(lambda: b"hanging" in (tmp_path / "slot" / "output").read_bytes(), what="the job to start")
+
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+
+    wait_until(lambda: not child.is_running() or child.status() == "zombie", 2, "the executor to die")
+
+
+@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.12", "3.13"])
+def test_the_executor_runs_on_other_versions_of_python(start, version):
+    from cloudburst.worker import interpreters
+
+    python = next((found.path for found in interpreters.found() if found.version.startswith(version + ".")), None)
+    if python is None:
+        pytest.skip(f"no Python {version} on this machine")
+
+    assert json.loads(start(python=python).call("worker.add", {"a": 1, "b": 2})[1])["sum"] == 3
