@@ -9,23 +9,24 @@ It needs a running stack (./buildstack.sh --local). Results go to client/results
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+PYTHON = HERE.parent / ".venv" / "bin" / "python"  # made by buildstack.sh
 
 try:
-    import matplotlib as mpl
+    import matplotlib
     import numpy as np
+    from cloudburst.ensemble.progress import follow
 
     from cloudburst import Stack
-    from cloudburst.ensemble.progress import follow
     from cloudburst.errors import CloudburstError
 except ImportError as error:
-    sys.exit(f"{error}: run ./buildstack.sh --setup once, then {HERE.parent / '.venv/bin/python'} {__file__}")
-
-mpl.use("Agg")  # pictures go to files, no screen is needed
-import matplotlib.pyplot as plt
+    if Path(sys.executable) == PYTHON or not PYTHON.exists():
+        sys.exit(f"run.py: {error}; run ./buildstack.sh --setup once")
+    os.execv(PYTHON, [PYTHON, *sys.argv])
 
 
 def main() -> int:
@@ -82,6 +83,9 @@ def print_table(frame) -> None:
 
 def draw_tanks(frame, path: Path) -> None:
     """The fan of tank levels: median, 50 % and 90 % bands, and a few single networks."""
+    matplotlib.use("Agg")  # the picture goes to a file, no screen is needed
+    import matplotlib.pyplot as plt
+
     tanks = sorted(frame["tank_levels"].iloc[0])
     figure, axes = plt.subplots(
         len(tanks), 1, figsize=(10, 2.6 * len(tanks)), sharex=True, layout="constrained"
