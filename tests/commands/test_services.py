@@ -85,4 +85,4 @@ WORKER_ENV = {
     ],
 )
 def test_a_service_is_a_module_with_its_settings(command: Command, module: str, env: dict[str, str]) -> None:
-    assert command == Command(("python", "-m", module), env=env)
+    assert command == Command(("python", "-P", "-m", module), env=env)

@@ -1,4 +1,7 @@
-"""CloudBurst's own services: each is a module that reads its settings from the environment."""
+"""CloudBurst's own services: each is a module that reads its settings from the environment.
+
+``-P`` keeps the working directory out of the import path, where anybody's ``redis.py`` may lie.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from cloudburst.commands.command import Command
 def filestore(python: str, *, host: str, port: int, directory: Path, token_file: Path) -> Command:
     """Keeps uploaded files in ``directory``; answers ``GET /health``."""
     return Command(
-        (python, "-m", "cloudburst.filestore"),
+        (python, "-P", "-m", "cloudburst.filestore"),
         env={
             "CLOUDBURST_FILES_DIR": str(directory),
             "CLOUDBURST_FILESTORE_HOST": host,
@@ -24,7 +27,7 @@ def filestore(python: str, *, host: str, port: int, directory: Path, token_file:
 def points(python: str, *, host: str, port: int, database: Path, token_file: Path) -> Command:
     """The InfluxDB write endpoint of stacks without an InfluxDB; answers ``GET /health``."""
     return Command(
-        (python, "-m", "cloudburst.points"),
+        (python, "-P", "-m", "cloudburst.points"),
         env={
             "CLOUDBURST_POINTS_DB": str(database),
             "CLOUDBURST_POINTS_HOST": host,
@@ -37,7 +40,7 @@ def points(python: str, *, host: str, port: int, database: Path, token_file: Pat
 def queue_dash(python: str, *, host: str, port: int, redis_url_file: Path) -> Command:
     """The queue in a browser."""
     return Command(
-        (python, "-m", "cloudburst.queue_dash"),
+        (python, "-P", "-m", "cloudburst.queue_dash"),
         env={
             "CLOUDBURST_DASH_HOST": host,
             "CLOUDBURST_DASH_PORT": str(port),
@@ -63,7 +66,7 @@ def worker(
     """Runs jobs. ``influx`` holds INFLUX_URL, INFLUX_ORG, INFLUX_BUCKET and INFLUX_TOKEN_FILE."""
     password = {"REDIS_PASSWORD_FILE": str(redis_password_file)} if redis_password_file else {}
     return Command(
-        (python, "-m", "cloudburst.worker"),
+        (python, "-P", "-m", "cloudburst.worker"),
         env={
             "REDIS_HOST": redis_host,
             "REDIS_PORT": str(redis_port),

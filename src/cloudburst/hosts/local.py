@@ -40,7 +40,7 @@ class LocalHost:
                 errors="replace",
                 check=False,
                 timeout=timeout_s,
-                env=self._environ | command.env,
+                env={**self._environ, **command.env},
                 cwd=command.cwd,
             )
         except subprocess.TimeoutExpired as error:
@@ -66,7 +66,7 @@ class LocalHost:
                 stdout=descriptor,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=self._environ | command.env,
+                env={**self._environ, **command.env},
                 cwd=command.cwd,
             )
         except OSError as error:

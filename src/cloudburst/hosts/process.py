@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import psutil
-
-from cloudburst.errors import StackError
 
 SAME_START_S = 0.05
 """Kernels count starts in hundredths of a second; two processes with one pid never start that close."""
@@ -39,22 +37,14 @@ class Process:
         born = started_at - psutil.boot_time() if psutil.LINUX else started_at
         return cls(pid=pid, started_at=started_at, born_s=born)
 
-    @classmethod
-    def from_json(cls, text: str, source: str) -> Process:
-        """Parse what ``to_json`` wrote; ``source`` names the file in errors (StackError)."""
-        try:
-            raw = json.loads(text)
-            return cls(int(raw["pid"]), float(raw["started_at"]), float(raw["born_s"]))
-        except (ValueError, TypeError, KeyError) as error:
-            raise StackError(f"{source}: does not name a process ({error!r}); remove the file") from error
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self)) + "\n"
-
     def is_alive(self) -> bool:
         """Whether this very process runs, not another one with its pid."""
         now = Process.of(self.pid)
         return now is not None and abs(now.born_s - self.born_s) < SAME_START_S
+
+    def is_from_before_boot(self) -> bool:
+        """Whether it ran before this machine was started last."""
+        return self.started_at < psutil.boot_time()
 
     def descendants(self) -> list[Process]:
         """Its children, their children and so on; none when it is gone."""
@@ -83,28 +73,22 @@ def describe(pid: int) -> str:
         return f"pid {pid}"
 
 
-def listener(port: int) -> int | None:
-    """The pid that listens on that TCP port of this machine; None when nobody does, or it is hidden."""
-    try:
-        connections = psutil.net_connections(kind="tcp")
-    except psutil.Error:
-        return None
-    for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
-            return connection.pid
-    return None
+def with_variable(prefixes: Mapping[str, str]) -> list[Process]:
+    """Processes of this user in whose environment one of the variables begins with its prefix.
 
-
-def with_variable(names: Collection[str], prefix: str) -> list[Process]:
-    """Processes of this user in whose environment one of the variables begins with ``prefix``."""
+    This process and those that it descends from are left out.
+    """
     found = []
+    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     for process in psutil.process_iter():
+        if process.pid in ours:
+            continue
         try:
             environ = process.environ()
         except (psutil.Error, OSError):
-            continue
-        if any(environ.get(name, "").startswith(prefix) for name in names) and (
-            known := Process.of(process.pid)
-        ):
-            found.append(known)
+            continue  # somebody else's, or gone meanwhile
+        if any(environ.get(name, "").startswith(prefix) for name, prefix in prefixes.items()):
+            known = Process.of(process.pid)
+            if known:
+                found.append(known)
     return found
