@@ -57,7 +57,7 @@ def _headline(facts: Facts, services: Sequence[Service]) -> str:
     missing = [service.name for service in services if facts.services[service.name].state == "absent"]
     if not running or not missing:
         return ""
-    return f"half-started stack: {', '.join(running)} there, {', '.join(missing)} not"
+    return f"half-started stack: {', '.join(running)} there; {', '.join(missing)} not"
 
 
 def _difference(old: Mapping[str, str], new: Mapping[str, str]) -> str:

@@ -1,0 +1,53 @@
+# What there is to do here. `make` alone lists it.
+
+JOBS ?= 100
+BIN := .venv/bin
+SHELL_FILES := buildstack.sh .ci/run
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo stop test lint format bench lock clean
+
+help: ## List all targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Make the environment (.venv) that the stack needs
+	@./buildstack.sh --setup
+
+setup-dev: ## Make the environment that the tests need, too
+	@./buildstack.sh --setup-dev
+
+demo: setup ## Start the local stack and run the Net3 ensemble (JOBS=100)
+	@./buildstack.sh --local
+	@$(BIN)/python client/run.py --jobs $(JOBS)
+
+stop: setup ## Stop the local stack; results and files stay
+	@./buildstack.sh --local -d
+
+test: lint ## Everything that .ci/run checks: lint, types, layers, tests
+	$(BIN)/pytest
+
+lint: setup-dev ## Style, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(SHELL_FILES); \
+	else echo "shellcheck is not installed: shell scripts are not checked"; fi
+
+format: setup-dev ## Format the code and sort its imports
+	$(BIN)/ruff check --select I --fix --quiet
+	$(BIN)/ruff format
+
+bench: setup-dev ## Run the benchmarks; each prints its table
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit; done
+
+lock: setup-dev ## Resolve the dependencies again and lock them by hash
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" \
+	  pyproject.toml --extra setup --extra demo --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" \
+	  pyproject.toml --extra setup --extra demo --extra dev --constraints requirements.lock \
+	  --output-file requirements-dev.lock
+
+clean: ## Remove the environment and all caches; stacks and their results stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
+	find src tests client -name __pycache__ -type d -prune -exec rm -rf {} +
