@@ -1,0 +1,93 @@
+"""Command lines that install a payload's dependencies, and the variables they run with."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from cloudburst.commands.command import Command
+
+_KEPT = re.compile(
+    r"PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_.*|TZ|XDG_.*|NETRC|SSH_AUTH_SOCK|GIT_SSH.*|GIT_SSL_.*"
+    r"|PIP_.*|PIPENV_.*|VIRTUALENV_.*|SSL_.*|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|(?i:.*_proxy)"
+    r"|CC|CXX|FC|CFLAGS|CPPFLAGS|CXXFLAGS|FFLAGS|LDFLAGS|LD_LIBRARY_PATH|PKG_CONFIG_PATH|MAKEFLAGS"
+)
+"""Names of variables that reach the tools. Installing runs code of the packages, so secrets must not."""
+
+_MISLEADING = re.compile(
+    r"PIPENV_(ACTIVE|PIPFILE|CUSTOM_VENV_NAME|PYTHON|DEV|SITE_PACKAGES)|PIP_(TARGET|PREFIX|ROOT|USER)"
+)
+"""Would have pipenv install something else, or somewhere else."""
+
+_INDEXES = frozenset({"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"})
+
+_PIPENV = {
+    "PIPENV_VENV_IN_PROJECT": "1",
+    "PIPENV_IGNORE_VIRTUALENVS": "1",
+    "PIPENV_DONT_USE_PYENV": "1",  # they would offer to install a Python, or fail in their shims
+    "PIPENV_DONT_USE_ASDF": "1",
+    "PIPENV_DONT_LOAD_ENV": "1",  # a .env file of the payload is for its jobs
+    "PIPENV_YES": "1",
+    "PIPENV_NOSPIN": "1",
+    "PIPENV_HIDE_EMOJIS": "1",
+    "PIP_NO_INPUT": "1",
+    "PIP_COMPILE": "0",  # pip compiles on one CPU only; compile_bytecode does it on all
+    "NO_COLOR": "1",
+    "TERM": "dumb",
+    "COLUMNS": "160",  # else pipenv wraps its messages at 80
+}
+
+
+def environ_for_tools(environ: Mapping[str, str], cache_dir: Path) -> dict[str, str]:
+    """What of ``environ`` the tools get; their caches are under ``cache_dir`` unless it names others."""
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if _KEPT.fullmatch(name) and not _MISLEADING.fullmatch(name)
+    }
+    caches = {
+        "PIPENV_CACHE_DIR": environ.get("PIP_CACHE_DIR") or str(cache_dir / "pipenv"),
+        "VIRTUALENV_OVERRIDE_APP_DATA": str(cache_dir / "virtualenv"),
+    }
+    return caches | kept
+
+
+def without_indexes(environ: Mapping[str, str]) -> dict[str, str]:
+    """``environ`` as on a machine where pip knows no index but its default."""
+    kept = {name: value for name, value in environ.items() if name not in _INDEXES}
+    return kept | {"PIP_CONFIG_FILE": os.devnull}
+
+
+def verify(python: str, project: Path) -> Command:
+    """Does the lock in ``project`` match the Pipfile? ``python`` is the interpreter that has pipenv."""
+    return _pipenv(python, project, "verify")
+
+
+def lock(python: str, project: Path, interpreter: Path) -> Command:
+    """Resolve the Pipfile in ``project`` for ``interpreter`` and write its lock."""
+    return _pipenv(python, project, "lock", "--python", str(interpreter))
+
+
+def sync(python: str, project: Path, interpreter: Path) -> Command:
+    """Install what the lock says into ``project/.venv``, which ``interpreter`` makes."""
+    return _pipenv(python, project, "sync", "--python", str(interpreter))
+
+
+def compile_bytecode(venv_python: Path, site_packages: Path) -> Command:
+    """Compile everything but tests on all CPUs, whether or not this machine writes bytecode elsewhere."""
+    site = re.escape(str(site_packages))
+    skipped = f"^{site}/(.*/)?tests?/|^{site}/pip/"
+    argv = (str(venv_python), "-m", "compileall", "-qq", "-j", "0", "-x", skipped, str(site_packages))
+    return Command(argv)
+
+
+def pip_settings(python: str, pipenv_package: Path) -> Command:
+    """List pip's settings as ``section.name='value'`` lines, with the pip that belongs to pipenv."""
+    return Command((python, str(pipenv_package / "patched/pip/__pip-runner__.py"), "config", "list"))
+
+
+def _pipenv(python: str, project: Path, *arguments: str) -> Command:
+    env = _PIPENV | {"PIPENV_PIPFILE": str(project / "Pipfile")}
+    return Command((python, "-m", "pipenv", *arguments), env=env, cwd=project)

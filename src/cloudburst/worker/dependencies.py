@@ -1,0 +1,177 @@
+"""What a payload depends on: its Pipfile, and the lock that says exactly which versions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import sys
+import tempfile
+import tomllib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cloudburst.commands import pipenv
+from cloudburst.errors import BuildError
+from cloudburst.worker.interpreters import Interpreter
+from cloudburst.worker.tools import Tools, installing, reason, tail
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The contents of a Pipfile.lock."""
+
+    text: str
+
+    @property
+    def packages(self) -> dict[str, Any]:
+        """What is installed: everything but development packages."""
+        packages: dict[str, Any] = json.loads(self.text).get("default", {})
+        return packages
+
+    def identity(self) -> str:
+        """Equal for locks that install the same, wherever they fetch it from."""
+        bare = {
+            name: {key: value for key, value in entry.items() if key != "index"}
+            for name, entry in self.packages.items()
+        }
+        return json.dumps(bare, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Pipfile:
+    """The Pipfile of a payload."""
+
+    payload: Path
+    text: str
+    table: dict[str, Any]
+
+    @classmethod
+    def of(cls, payload: Path) -> Pipfile:
+        """Read and parse it (BuildError when it is missing or invalid)."""
+        try:
+            text = (payload / "Pipfile").read_text(encoding="utf-8")
+            return cls(payload, text, tomllib.loads(text))
+        except FileNotFoundError as error:
+            raise BuildError("the payload has no Pipfile: make one with 'pipenv install ...'") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BuildError(f"Pipfile: not valid TOML: {error}: correct it and submit again") from error
+
+    @property
+    def python(self) -> str:
+        """The Python version that it requires; "" for any."""
+        requires = self.table.get("requires", {})
+        return str(requires.get("python_full_version") or requires.get("python_version") or "").strip("*.")
+
+    @cached_property
+    def local_digest(self) -> str:
+        """Empty unless packages are installed from the payload itself: then a digest of all its files."""
+        packages = self.table.get("packages", {}).values()
+        if not any(isinstance(entry, dict) and _is_local(entry) for entry in packages):
+            return ""
+        digest = hashlib.sha256()
+        for path in sorted(self.payload.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                digest.update(str(path.relative_to(self.payload)).encode() + b"\0")
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+    def copy_to(self, project: Path) -> None:
+        """Make ``project`` a folder in which pipenv can work; the payload itself stays as it is."""
+        if self.local_digest:
+            shutil.copytree(self.payload, project, dirs_exist_ok=True)
+        (project / "Pipfile").write_text(self.text, encoding="utf-8")
+
+
+def _is_local(entry: dict[str, Any]) -> bool:
+    return "path" in entry or "://" not in entry.get("file", "://")
+
+
+def lock_of(pipfile: Pipfile, interpreter: Interpreter, locks_dir: Path, tools: Tools) -> Lock:
+    """The payload's own lock if it has one and it matches, else one that is made once per Pipfile.
+
+    Raises BuildError when it does not match, or when the Pipfile cannot be resolved.
+    """
+    locks_dir.mkdir(parents=True, exist_ok=True)
+    own = pipfile.payload / "Pipfile.lock"
+    if own.exists():
+        return _verified(pipfile, own.read_text(encoding="utf-8"), locks_dir, tools)
+    seed = "\0".join([pipfile.text, pipfile.local_digest, interpreter.version, interpreter.platform])
+    path = locks_dir / _sha256(seed) / "Pipfile.lock"
+    with tools.exclusively(path.parent.with_suffix(".flock"), "this Pipfile.lock") as held:
+        if not path.exists():
+            draft = path.parent.with_suffix(".draft")
+            shutil.rmtree(draft, ignore_errors=True)  # of a build that was interrupted
+            try:
+                _make(pipfile, interpreter, draft, tools, held)
+                draft.joinpath("made").rename(path.parent)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+    return Lock(path.read_text(encoding="utf-8"))
+
+
+def _verified(pipfile: Pipfile, text: str, locks_dir: Path, tools: Tools) -> Lock:
+    try:
+        lock = Lock(text)
+        lock.identity()
+    except (ValueError, AttributeError) as error:
+        raise BuildError(
+            f"Pipfile.lock: not a lock of pipenv ({error}): make it again with 'pipenv lock'"
+        ) from error
+    marker = locks_dir / f"{_sha256(pipfile.text, text)}.verified"
+    if marker.exists():
+        return lock
+    with tempfile.TemporaryDirectory(dir=locks_dir, prefix=".verify-") as name:
+        project, output = Path(name), Path(name, "output")
+        (project / "Pipfile").write_text(pipfile.text, encoding="utf-8")
+        (project / "Pipfile.lock").write_text(text, encoding="utf-8")
+        # Without [[source]] the hash in a lock depends on the index that pip was set to when it was made:
+        # usually none, else perhaps the one of this machine.
+        for environ in (pipenv.without_indexes(tools.environ), tools.environ):
+            command = pipenv.verify(sys.executable, project)
+            if replace(tools, environ=environ).run(command, output) == 0:
+                marker.touch()
+                return lock
+        raise BuildError(
+            "Pipfile.lock does not match the Pipfile: run 'pipenv lock' where they are and submit again",
+            tail(output),
+        )
+
+
+def _make(pipfile: Pipfile, interpreter: Interpreter, draft: Path, tools: Tools, held: int) -> None:
+    """Leave the lock in ``draft/made/Pipfile.lock``."""
+    tools.note("resolving the Pipfile with pipenv, as there is no Pipfile.lock")
+    project, output = draft / "project", draft / "output"
+    project.mkdir(parents=True)
+    pipfile.copy_to(project)
+    command = pipenv.lock(sys.executable, project, interpreter.path)
+    if installing(tools, draft).run(command, output, held=held) != 0:
+        said = tail(output)
+        raise BuildError(
+            f"the Pipfile cannot be resolved: {reason(said) or 'pipenv lock failed'}. Correct it and submit "
+            f"again; if it is right, see whether this node reaches the package index",
+            said,
+        )
+    made = json.loads((project / "Pipfile.lock").read_text(encoding="utf-8"))
+    if "source" not in pipfile.table:
+        _forget_index(made)
+    text = json.dumps(made, indent=4, sort_keys=True) + "\n"
+    draft.joinpath("made").mkdir()
+    draft.joinpath("made", "Pipfile.lock").write_text(text, encoding="utf-8")
+
+
+def _forget_index(lock: dict[str, Any]) -> None:
+    """Undo that pipenv writes this machine's index into a lock whose Pipfile names none."""
+    lock["_meta"]["sources"] = []
+    for entry in lock["default"].values():
+        entry.pop("index", None)
+
+
+def _sha256(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
