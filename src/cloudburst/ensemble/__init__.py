@@ -1,0 +1,16 @@
+"""The client: submit ensembles to a stack, watch them, and read their results.
+
+==============  ==============================================================================
+``stack``       ``Stack``: where ensembles are submitted and found
+``ensemble``    ``Ensemble``: one of them, watched, retried, cancelled
+``submission``  job descriptions on their way into the queue, in chunks, each exactly once
+``payloads``    payloads on their way into the file store
+``connection``  the queue, asked again while it is away
+``progress``    what a person sees meanwhile
+==============  ==============================================================================
+"""
+
+from cloudburst.ensemble.ensemble import Ensemble
+from cloudburst.ensemble.stack import Stack
+
+__all__ = ["Ensemble", "Stack"]

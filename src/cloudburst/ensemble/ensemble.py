@@ -1,0 +1,111 @@
+"""``Ensemble``: one ensemble of a stack, wherever and whenever it was submitted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from cloudburst.ensemble.connection import Connection
+from cloudburst.errors import EnsembleError
+from cloudburst.model import EnsembleStatus, FailureGroup, JobRecord
+from cloudburst.results import Results
+
+BLOCK_S = 1.0
+"""A read waits so long for new records before it looks whether there will be any."""
+
+POLL_S = 0.2
+
+
+class Ensemble:
+    """A batch of jobs on one payload. It goes on without this object, and without this process.
+
+    Every method survives a Redis that is away for some seconds; QueueError when it stays away.
+    """
+
+    def __init__(self, queue: Connection, ensemble_id: str) -> None:
+        self._queue = queue
+        self.id = ensemble_id
+
+    @property
+    def name(self) -> str:
+        """The name that it was submitted with; of several with one name each has its own ``id``."""
+        return self.id.rpartition("-")[0]
+
+    def __repr__(self) -> str:
+        return f"Ensemble({self.id!r})"
+
+    def status(self) -> EnsembleStatus:
+        """How many jobs wait, run, and have ended, now; costs the same at any size."""
+        return self._queue.patiently(self._queue.ensembles.status, self.id)
+
+    def watch(self, timeout_s: float | None = None) -> Iterator[JobRecord]:
+        """Yield the record of each job once: of those that have ended, then live, until all have.
+
+        A job that is retried meanwhile has a new record, which is yielded too. Raises EnsembleError at the
+        end when no job of the ensemble could run (its environment or its function is broken), and when jobs
+        are left after ``timeout_s``; they go on, and another ``watch`` starts from the first record again.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        after = "0-0"
+        while True:
+            # The status first: when it is complete, all records are there to be read.
+            status = self.status()
+            block_s = 0.0 if status.complete else _until(deadline)
+            page = self._queue.patiently(self._queue.ensembles.records, self.id, after, block_s=block_s)
+            for entry, record in page:
+                after = entry
+                yield record
+            if status.complete and not page:
+                self._raise_if_hopeless(status)
+                return
+            self._raise_if_late(status, deadline, timeout_s)
+
+    def wait(self, timeout_s: float | None = None) -> EnsembleStatus:
+        """Wait until every job has ended; the last status. Raises EnsembleError as ``watch`` does."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not (status := self.status()).complete:
+            self._raise_if_late(status, deadline, timeout_s)
+            time.sleep(min(POLL_S, _until(deadline)))
+        self._raise_if_hopeless(status)
+        return status
+
+    def results(self) -> Results:
+        """What its jobs returned so far: iterate over it, or turn it into a DataFrame, CSV or Parquet."""
+        return Results(self._records)
+
+    def failures(self) -> list[FailureGroup]:
+        """Failed jobs by fingerprint, largest group first, each with one traceback and its output."""
+        return self._queue.patiently(self._queue.ensembles.failures, self.id)
+
+    def retry(self, fingerprint: str | None = None, *, cancelled: bool = False) -> int:
+        """Run failed jobs again: all, or those of one group, or instead the cancelled ones; how many.
+
+        Their records are withdrawn: each job has one record, that of its last run.
+        """
+        return self._queue.patiently(
+            self._queue.ensembles.retry, self.id, fingerprint=fingerprint or "", cancelled=cancelled
+        )
+
+    def cancel(self) -> int:
+        """Cancel the jobs that wait and stop those that run; how many. Records that are there stay."""
+        return self._queue.patiently(self._queue.ensembles.cancel, self.id)
+
+    def _records(self) -> Iterator[JobRecord]:
+        after = "0-0"
+        while page := self._queue.patiently(self._queue.ensembles.records, self.id, after):
+            after = page[-1][0]
+            yield from (record for _, record in page)
+
+    def _raise_if_hopeless(self, status: EnsembleStatus) -> None:
+        if status.state == "failed":
+            raise EnsembleError(f"{self.id}: no job of it can run: {status.error}")
+
+    def _raise_if_late(self, status: EnsembleStatus, deadline: float | None, timeout_s: float | None) -> None:
+        if deadline is not None and time.monotonic() >= deadline:
+            left = status.total - status.ended
+            raise EnsembleError(f"{self.id}: {left:,} jobs are left after {timeout_s:g} s; they go on")
+
+
+def _until(deadline: float | None) -> float:
+    """Seconds to wait at a time."""
+    return BLOCK_S if deadline is None else max(min(BLOCK_S, deadline - time.monotonic()), 0.001)

@@ -1,0 +1,141 @@
+"""What a person sees while an ensemble runs: a progress bar, or plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.text import Text
+
+from cloudburst.ensemble.ensemble import Ensemble
+from cloudburst.ensemble.pace import Pace, sentence
+from cloudburst.errors import EnsembleError
+from cloudburst.model import EnsembleStatus, FailureGroup
+
+POLL_S = 0.25
+LINE_S = 5.0
+"""Plain lines come at most so often; a log file of a night stays readable."""
+
+GROUPS_SHOWN = 10
+
+
+def follow(ensemble: Ensemble, console: Console | None = None) -> EnsembleStatus:
+    """Show on stderr how the ensemble goes until all its jobs have ended; returns the last status.
+
+    On a terminal a bar with rate and time left; elsewhere a line every few seconds when something changed.
+    Failed jobs are summed up at the end. Raises EnsembleError when no job of the ensemble could run. It may
+    be interrupted at any time: the ensemble goes on.
+    """
+    console = console or Console(stderr=True)
+    pace = Pace()
+    view: _View = _Bar(console) if console.is_terminal else _Lines(console)
+    with view:
+        while True:
+            status = ensemble.status()
+            pace.observe(status, time.time())
+            view.show(status, pace)
+            if status.complete:
+                break
+            time.sleep(POLL_S)
+    if status.state == "failed":
+        raise EnsembleError(f"{status.id}: no job of it can run: {status.error}")
+    _sum_up(ensemble, status, console)
+    return status
+
+
+def failure_lines(groups: list[FailureGroup]) -> list[str]:
+    """One line per group: how many, what, and the job that is the example."""
+    lines = []
+    for group in groups[:GROUPS_SHOWN]:
+        error = group.error.partition("\n")[0] or group.fingerprint
+        lines.append(f"{group.count:>7,} × {error} (such as job {group.index})")
+    more = len(groups) - GROUPS_SHOWN
+    return [*lines, f"        and {more} more kinds"] if more > 0 else lines
+
+
+def _sum_up(ensemble: Ensemble, status: EnsembleStatus, console: Console) -> None:
+    if not status.failed:
+        return
+    lines = [f"{status.failed:,} of {status.total:,} jobs failed:", *failure_lines(ensemble.failures())]
+    lines += [
+        f"`cloudburst failures {status.id}` shows tracebacks and output, "
+        f"`cloudburst retry {status.id}` runs them again"
+    ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class _View(Protocol):
+    def __enter__(self) -> object: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def show(self, status: EnsembleStatus, pace: Pace) -> None: ...
+
+
+class _Bar:
+    """A bar that is redrawn in its place, with the note of the workers below it."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None, complete_style="green", finished_style="green"),
+            TaskProgressColumn(),
+            console=console,
+            expand=True,
+        )
+        self._task = self._progress.add_task("", total=None)
+        self._live = Live(console=console, refresh_per_second=8)
+
+    def __enter__(self) -> _Bar:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, status: EnsembleStatus, pace: Pace) -> None:
+        self._progress.update(
+            self._task, description=status.id, total=status.total or None, completed=status.ended
+        )
+        below = [Text(sentence(status, pace), style="red" if status.failed else "")]
+        if status.note:
+            below.append(Text(status.note, style="yellow"))
+        self._live.update(Group(self._progress, *below), refresh=True)
+
+
+class _Lines:
+    """Lines for a log: when the note changes, every few seconds while jobs end, and at the end."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last = ("", "")
+        self._next = 0.0
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def show(self, status: EnsembleStatus, pace: Pace) -> None:
+        now = time.monotonic()
+        line = sentence(status, pace)
+        if status.note and status.note != self._last[1]:
+            self._print(f"{status.id}: {status.note}")
+            self._last = (self._last[0], status.note)
+        if line != self._last[0] and (now >= self._next or status.complete):
+            self._print(f"{status.id}: {line}")
+            self._last = (line, status.note)
+            self._next = now + LINE_S
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,134 @@
+"""``Stack``: where ensembles are submitted and found."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from cloudburst import config, names
+from cloudburst.ensemble import payloads, submission
+from cloudburst.ensemble.connection import Connection
+from cloudburst.ensemble.ensemble import Ensemble
+from cloudburst.errors import EnsembleError
+from cloudburst.filestore.client import FileStore
+from cloudburst.model import Endpoints, EnsembleSpec, JobDescription, WorkerStatus
+from cloudburst.rqwire import workers
+
+_NAME = re.compile("[A-Za-z0-9_-]{1,80}")
+"""What RQ allows in the ids of jobs, which begin with the ensemble's name."""
+
+
+class Stack:
+    """A stack as its users see it: a queue for ensembles and a store for files, wherever they run."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self.endpoints = endpoints
+
+    @classmethod
+    def connect(cls, name: str | None = None) -> Stack:
+        """The stack of that name, else of ``$CLOUDBURST_STACK``, else the one on this machine.
+
+        Raises ConfigError when there is none, QueueError when it does not run or does not let us in.
+        """
+        stack = cls(config.endpoints(os.environ, name))
+        stack._queue  # noqa: B018  connects
+        return stack
+
+    def __repr__(self) -> str:
+        return f"Stack({self.endpoints.stack!r})"
+
+    def submit(
+        self,
+        name: str,
+        *,
+        payload: str | Path | None = None,
+        function: str,
+        jobs: Iterable[JobDescription],
+        timeout_s: float | None = None,
+        retries: int = 0,
+        max_attempts: int = 3,
+    ) -> Ensemble:
+        """Submit ``jobs`` and return at once when all are accepted; the first may run before the last is.
+
+        name: of letters, digits, ``-`` and ``_``; may be used again.
+        payload: a directory with a Pipfile, a zip file of one, or the digest of a payload that was stored
+            before. None: whatever ``worker.zip`` is when a job starts (see ``post``).
+        function: such as ``worker.work``: a module of the payload and a function in it.
+        jobs: dicts, the function's argument each; any iterable, consumed as it is sent. What JSON cannot say
+            is refused, except that numpy's numbers and arrays become numbers and lists.
+        timeout_s: a job that runs longer is stopped and fails.
+        retries: how often a job whose function raised is run again.
+        max_attempts: how often a job may take its worker down before it is set aside.
+
+        Raises PayloadError, ConfigError and FileStoreError before any job is accepted. EnsembleError names
+        the job whose description is wrong; jobs that were accepted before it are cancelled, as they are when
+        ``jobs`` raises. QueueError when Redis is away for longer than a minute.
+        """
+        spec = EnsembleSpec(
+            name=name,
+            function=function,
+            payload="",
+            queue=self.endpoints.queue,
+            timeout_s=None if timeout_s is None else math.ceil(timeout_s),
+            retries=retries,
+            max_attempts=max_attempts,
+        )
+        _check(spec)
+        queue = self._queue
+        if payload is not None:
+            digest = payloads.place(self._files, payload, function)
+            spec = replace(spec, payload=digest)
+        return Ensemble(queue, submission.submit(queue, spec, jobs))
+
+    def post(self, payload: str | Path, as_name: str = names.PAYLOAD_NAME) -> str:
+        """Store a payload, a directory or zip file, for the jobs that stock RQ enqueues; returns its digest.
+
+        Jobs that start afterwards use it; workers notice within seconds. Raises PayloadError, ConfigError and
+        FileStoreError.
+        """
+        return payloads.post(self._files, payload, as_name)
+
+    def ensembles(self) -> list[Ensemble]:
+        """All ensembles of the stack, the latest first."""
+        queue = self._queue
+        return [Ensemble(queue, ensemble) for ensemble in queue.patiently(queue.ensembles.ids)]
+
+    def ensemble(self, name_or_id: str) -> Ensemble:
+        """The ensemble with that id, else the latest with that name (EnsembleError if there is none)."""
+        queue = self._queue
+        return Ensemble(queue, queue.patiently(queue.ensembles.find, name_or_id))
+
+    def workers(self) -> list[WorkerStatus]:
+        """The workers that have reported within the last minute."""
+        return self._queue.patiently(workers.workers, self._queue.redis)
+
+    def queue_depth(self) -> int:
+        """How many jobs wait, of all ensembles and of stock RQ clients."""
+        return self._queue.patiently(workers.queue_depth, self._queue.redis, self.endpoints.queue)
+
+    @cached_property
+    def _queue(self) -> Connection:
+        return Connection(self.endpoints.redis_url)
+
+    @cached_property
+    def _files(self) -> FileStore:
+        return FileStore(self.endpoints.filestore_url, self.endpoints.filestore_token)
+
+
+def _check(spec: EnsembleSpec) -> None:
+    if not _NAME.fullmatch(spec.name):
+        raise EnsembleError(f"ensemble name {spec.name!r}: use up to 80 letters, digits, '-' and '_'")
+    parts = spec.function.split(".")
+    if len(parts) == 1 or not all(part.isidentifier() for part in parts):
+        raise EnsembleError(f"function {spec.function!r}: give module and function, such as worker.work")
+    if spec.timeout_s is not None and spec.timeout_s <= 0:
+        raise EnsembleError(f"timeout_s: should be more than 0 seconds, got {spec.timeout_s}")
+    if spec.retries < 0:
+        raise EnsembleError(f"retries: should not be negative, got {spec.retries}")
+    if spec.max_attempts < 1:
+        raise EnsembleError(f"max_attempts: should be at least 1, got {spec.max_attempts}")
