@@ -139,6 +139,8 @@ class Provisioner:
             result = Unusable(error.args[0], error.tail)
         except CloudburstError as error:
             result = Unusable(str(error), "")
+        except environment.BuildStopped:
+            return
         except Exception as error:
             log.exception("payload %.12s cannot be prepared", payload)
             result = Unusable(f"the payload cannot be prepared on {self._node}: {error}", "")
