@@ -2,8 +2,7 @@
 
 Pipes corrode and scale up, so nobody knows their diameters. Each job multiplies every diameter by a
 random number of its own, simulates a week of operation and returns how high the tanks stood.
-A job description is ``{"seed": 7}``, optionally with ``"spread": 0.3`` (that is ± 30 %) and
-``"ensemble": "net3"`` (the tag of the points).
+A job description is ``{"seed": 7}``, perhaps with ``"spread": 0.3`` (± 30 %) and ``"ensemble": "net3"``.
 """
 
 import os

@@ -33,10 +33,12 @@ _PIPENV = {
     "PIPENV_NOSPIN": "1",
     "PIPENV_HIDE_EMOJIS": "1",
     "PIP_NO_INPUT": "1",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_COMPILE": "0",  # pip compiles on one CPU only; compile_bytecode does it on all
     "NO_COLOR": "1",
     "TERM": "dumb",
-    "COLUMNS": "160",  # else pipenv wraps its messages at 80
+    "COLUMNS": "1000",  # else pipenv wraps its messages at 80
+    "VIRTUALENV_QUIET": "1",
 }
 
 

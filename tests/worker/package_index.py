@@ -1,0 +1,100 @@
+"""A package index on this machine, so that environments are installed for real and without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+def make_wheel(folder: Path, name: str, version: str, requires: tuple[str, ...] = ()) -> Path:
+    """A wheel with one module of that name, and a test file that is not worth compiling."""
+    info = f"{name}-{version}.dist-info"
+    wants = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
+    files = {
+        f"{name}/__init__.py": f"VERSION = {version!r}\n",
+        f"{name}/tests/test_it.py": "",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{wants}",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as file:
+        for path, text in files.items():
+            file.writestr(zipfile.ZipInfo(path), text)
+    return wheel
+
+
+class PackageIndex:
+    """Serves ``rainfall`` 1.0 and 1.1, and ``tide`` 2.0 which needs the latter."""
+
+    def __init__(self, folder: Path) -> None:
+        self.wheels = [
+            make_wheel(folder, "rainfall", "1.0"),
+            make_wheel(folder, "rainfall", "1.1"),
+            make_wheel(folder, "tide", "2.0", ("rainfall>=1.1",)),
+        ]
+        self.requests: list[str] = []
+        self.answering = threading.Event()
+        """While this is cleared, requests hang."""
+        self.answering.set()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._requests_to(self))
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._server.server_port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}/simple"
+
+    def hash_of(self, name: str) -> str:
+        """SHA-256 of the newest wheel of that package."""
+        return _sha256(self._wheels_of(name)[-1])
+
+    def close(self) -> None:
+        self.answering.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def answer(self, path: str) -> bytes | None:
+        """Body for ``/simple/<name>/`` or ``/simple/<name>/<wheel>``; None for what there is not."""
+        self.requests.append(path)
+        self.answering.wait()
+        _, _, rest = path.partition("/simple/")
+        name, _, file = rest.partition("/")
+        wheels = self._wheels_of(name)
+        if file:
+            return next((wheel.read_bytes() for wheel in wheels if wheel.name == file), None)
+        links = "".join(
+            f'<a href="{wheel.name}#sha256={_sha256(wheel)}">{wheel.name}</a>' for wheel in wheels
+        )
+        return links.encode() or None
+
+    def _wheels_of(self, name: str) -> list[Path]:
+        return [wheel for wheel in self.wheels if wheel.name.startswith(f"{name}-")]
+
+    @staticmethod
+    def _requests_to(index: PackageIndex) -> type[BaseHTTPRequestHandler]:
+        class Request(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = index.answer(self.path)
+                self.send_response(404 if body is None else 200)
+                self.send_header("Content-Type", "text/html")
+                self.send_header("Content-Length", str(len(body or b"")))
+                self.end_headers()
+                self.wfile.write(body or b"")
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        return Request
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
