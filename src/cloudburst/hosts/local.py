@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from cloudburst.commands.command import Command
@@ -92,21 +92,16 @@ class LocalHost:
         self,
         process: Process,
         grace_s: float,
-        *,
-        also: Collection[Process] = (),
-        waiting: Callable[[float], None] = lambda _s: None,
     ) -> None:
         """SIGTERM, then after ``grace_s`` SIGKILL to it, its process group and its descendants.
 
-        Returns when none of them is left, nor any of ``also``, which get no grace of their own.
-        ``waiting`` is called again and again with the seconds waited so far.
-        Raises StackError when something survives.
+        Returns when none of them is left; raises StackError when something survives.
         """
-        family = {*process.descendants(), *also}
+        family = set(process.descendants())
         _signal(process, signal.SIGTERM)
+        _signal(process, signal.SIGCONT)  # a suspended process hears nothing
         began = time.monotonic()
         while self.is_alive(process) and time.monotonic() - began < grace_s:
-            waiting(time.monotonic() - began)
             time.sleep(POLL_S)
         family.update(process.descendants())
         if self.is_alive(process):

@@ -11,7 +11,7 @@ from cloudburst.hosts import process as processes
 from cloudburst.hosts.local import LocalHost
 from cloudburst.hosts.process import Process
 from cloudburst.stack import records
-from cloudburst.stack.facts import Facts
+from cloudburst.stack.facts import POLL_S, Facts, Pause
 from cloudburst.stack.paths import Paths, write_private
 from cloudburst.stack.plan import Plan
 from cloudburst.stack.records import Record
@@ -23,13 +23,8 @@ LOG_LIMIT_BYTES = 20 * 1024 * 1024
 LOG_LINES = 12
 """Shown of the log of a service that dies at start."""
 
-POLL_S = 0.05
-
 Say = Callable[[str], None]
 """Takes one line for the user."""
-
-Pause = Callable[[float], None]
-"""Sleeps so many seconds; raises when the user wants to stop."""
 
 
 class Act:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,15 @@ MARK = "CLOUDBURST_STACK_DIR"
 """Set for every service to the stack's directory, so that its processes can be found without their pids."""
 
 
+STARTING_S = 15.0
+"""A service that is younger may not be ready yet."""
+
+POLL_S = 0.05
+
+Pause = Callable[[float], None]
+"""Sleeps so many seconds; raises when the user wants to stop."""
+
+
 @dataclass(frozen=True)
 class ServiceFacts:
     """One service as it is."""
@@ -37,6 +47,10 @@ class ServiceFacts:
     def process(self) -> Process | None:
         """Its process, if that is alive."""
         return self.record.process if self.record and self.state in {"running", "silent"} else None
+
+    def has(self, settings: Mapping[str, str]) -> bool:
+        """Whether it was started with these settings."""
+        return self.record is not None and self.record.settings == settings
 
 
 @dataclass(frozen=True)
@@ -54,8 +68,11 @@ class Facts:
         return [self.services[name] for name in records.SERVICES if self.services[name].process]
 
 
-def read(paths: Paths, probes: Mapping[str, Ready] | None = None) -> Facts:
-    """Look at every service; those with a probe are also asked whether they do their work."""
+def read(paths: Paths, probes: Mapping[str, Ready] | None = None, pause: Pause | None = None) -> Facts:
+    """Look at every service; those with a probe are also asked whether they do their work.
+
+    With ``pause``, one that is still starting gets the time to: another start may have been cut off.
+    """
     known = records.read(paths)
     found: dict[str, ServiceFacts] = {}
     for name in records.SERVICES:
@@ -67,11 +84,20 @@ def read(paths: Paths, probes: Mapping[str, Ready] | None = None) -> Facts:
             found[name] = ServiceFacts(name, "absent")
         elif not record.process.is_alive():
             found[name] = _gone(record)
-        elif probe and not probe(record.process.pid):
+        elif probe and not _does_its_work(record, probe, pause):
             found[name] = ServiceFacts(name, "silent", record, f"pid {record.process.pid} does not answer")
         else:
             found[name] = ServiceFacts(name, "running", record)
     return Facts(services=found, complete=paths.endpoints.exists(), strays=_strays(paths, found))
+
+
+def _does_its_work(record: Record, probe: Ready, pause: Pause | None) -> bool:
+    process = record.process
+    while not probe(process.pid):
+        if pause is None or time.time() - process.started_at > STARTING_S or not process.is_alive():
+            return False
+        pause(POLL_S)
+    return True
 
 
 def mark(paths: Paths) -> str:

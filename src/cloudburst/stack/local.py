@@ -16,7 +16,7 @@ from cloudburst.model import Endpoints
 from cloudburst.names import LOCAL_STACK
 from cloudburst.providers.local import LocalProvider
 from cloudburst.stack import facts as state
-from cloudburst.stack import probes, records, redis_binary, secrets, services
+from cloudburst.stack import records, redis_binary, secrets, services
 from cloudburst.stack.act import Act, Say
 from cloudburst.stack.facts import Facts
 from cloudburst.stack.interruption import interruptible
@@ -73,7 +73,9 @@ def up(environ: Mapping[str, str], stack: str, wishes: Wishes, say: Say) -> Star
             python=sys.executable,
             worker_grace_s=config.integer(environ, "CLOUDBURST_GRACE_S", 30),
         ).all()
-        there = state.read(paths, probes.of(where))
+        # One that runs with other settings is restarted anyway, and may not be where it would be asked.
+        right = {one.name: one.ready for one in wanted if before.services[one.name].has(one.settings)}
+        there = state.read(paths, right, pause)
         steps = plan(there, wanted)
         _check_ports(steps, there)
         settings.save(paths.settings)

@@ -7,6 +7,8 @@ from functools import partial
 
 import redis
 import requests
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from cloudburst.model import Endpoints
 from cloudburst.rqwire.workers import workers
@@ -39,11 +41,21 @@ def http(url: str) -> bool:
         return False
 
 
+def client(url: str) -> redis.Redis:
+    """A client that gives up at once: redis-py would try for seconds, with growing pauses."""
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=TIMEOUT_S,
+        socket_connect_timeout=TIMEOUT_S,
+        retry=Retry(NoBackoff(), retries=0),
+    )
+
+
 def redis_server(url: str, pid: int) -> bool:
     """Whether the Redis at ``url`` lets us in, has loaded its data, and is that very process."""
-    with redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S) as client:
+    with client(url) as connected:
         try:
-            info = client.info()
+            info = connected.info()
         except redis.RedisError:
             return False
     return int(info["process_id"]) == pid and not int(info["loading"])
@@ -51,8 +63,8 @@ def redis_server(url: str, pid: int) -> bool:
 
 def worker(url: str, pid: int) -> bool:
     """Whether that process has registered as a worker in the Redis at ``url``."""
-    with redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S) as client:
+    with client(url) as connected:
         try:
-            return any(status.pid == pid for status in workers(client))
+            return any(status.pid == pid for status in workers(connected))
         except redis.RedisError:
             return False

@@ -1,4 +1,4 @@
-"""One service of a stack as it should be."""
+"""One service of a stack as it should be; secrets stay out of ``repr``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Service:
     command: Command
     settings: Mapping[str, str]
     """What makes a running one right or wrong: when it differs, the service is restarted. No secrets."""
-    ready: Ready
+    ready: Ready = field(repr=False)
     address: str = ""
     """Where it is reached, for a user's eyes."""
     port: int | None = None
     grace_s: float = 10.0
     ready_s: float = 60.0
     """How long it may take to get ready; a loaded laptop needs seconds."""
-    files: Mapping[Path, str] = field(default_factory=dict)
+    files: Mapping[Path, str] = field(default_factory=dict, repr=False)
     """Written before it starts, for this user's eyes only."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -11,6 +12,7 @@ import redis
 
 from cloudburst import config
 from cloudburst.errors import EnsembleError
+from cloudburst.hosts.process import Process
 from cloudburst.model import Endpoints, EnsembleStatus, WorkerStatus
 from cloudburst.rqwire.ensembles import Ensembles
 from cloudburst.rqwire.workers import queue_depth, workers
@@ -99,19 +101,22 @@ def _service(facts: state.ServiceFacts, settings: Settings) -> ServiceStatus:
 
 
 def _queue(endpoints: Endpoints) -> QueueStatus | None:
-    with redis.Redis.from_url(
-        endpoints.redis_url, socket_timeout=probes.TIMEOUT_S, socket_connect_timeout=probes.TIMEOUT_S
-    ) as client:
+    with probes.client(endpoints.redis_url) as client:
         try:
             ensembles = Ensembles(client)
             found = [_ensemble(ensembles, name) for name in islice(ensembles.ids(), RECENT)]
             return QueueStatus(
                 waiting=queue_depth(client, endpoints.queue),
-                workers=tuple(workers(client)),
+                workers=tuple(worker for worker in workers(client) if not _is_ghost(worker)),
                 ensembles=tuple(one for one in found if one and not one.complete),
             )
         except redis.RedisError:
             return None
+
+
+def _is_ghost(worker: WorkerStatus) -> bool:
+    """Killed on this machine; Redis forgets it within a minute."""
+    return worker.node == os.uname().nodename and Process.of(worker.pid) is None
 
 
 def _ensemble(ensembles: Ensembles, name: str) -> EnsembleStatus | None:
