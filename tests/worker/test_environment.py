@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -134,6 +133,17 @@ class TestWhatIsBuilt:
 
         assert shared.digest == tide.built.digest
         assert notes == []
+
+    def test_is_shared_with_a_lock_that_was_made_where_pip_knows_another_index(
+        self, tide: Tide, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        lock = json.loads(tide.lock)
+        plain = {"PATH": environ["PATH"], "PIP_CONFIG_FILE": os.devnull}
+        lock["_meta"]["hash"]["sha256"] = pipenv_hash(Tide.pipfile, tmp_path / "hash", plain)
+        model = payload(tmp_path / "payload", Tide.pipfile, json.dumps(lock))
+
+        assert json.dumps(lock, indent=4, sort_keys=True) != tide.lock.strip()
+        assert environment.build(model, tide.environments, environ=environ).digest == tide.built.digest
 
 
 class TestDigest:
@@ -274,7 +284,7 @@ class TestInterruptions:
         thread.start()
         wait_until(lambda: hanging.requests, 30, "pip to ask the index")
         stop.set()
-        thread.join(10)
+        thread.join(30)
 
         assert isinstance(outcome[0], BuildStopped)
         assert processes_in(environments) == []
@@ -288,7 +298,7 @@ class TestInterruptions:
         model = payload(tmp_path / "payload", Tide.pipfile, tide.lock)
         killed = builder(model, environments, environ)
         wait_until(lambda: hanging.requests, 30, "pip to ask the index")
-        os.kill(killed.pid, signal.SIGKILL)
+        killed.kill()
         killed.communicate()
 
         others = [builder(model, environments, environ) for _ in range(2)]
