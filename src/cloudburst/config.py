@@ -136,7 +136,7 @@ class WorkerConfig:
 
 
 def payload_settings(directory: Path) -> PayloadSettings:
-    """The payload's ``cloudburst.toml``; defaults when it has none. Unknown keys are refused (ConfigError)."""
+    """The payload's ``cloudburst.toml``; defaults when it has none. ConfigError for unknown keys."""
     path = directory / "cloudburst.toml"
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))

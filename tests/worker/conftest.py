@@ -16,6 +16,7 @@ from cloudburst import archive
 from cloudburst.filestore.client import FileStore
 from cloudburst.model import EnsembleSpec, EnsembleStatus, JobRecord
 from cloudburst.rqwire.ensembles import Ensembles, encode_description
+from cloudburst.rqwire.workers import workers
 from tests.conftest import RedisServer, free_port
 from tests.wait import wait_until
 from tests.worker import payload
@@ -86,9 +87,8 @@ class MiniStack:
             "CLOUDBURST_LEASE_S": "2",
             "CLOUDBURST_NODE": state,
         }
-        before = self.redis.scard("rq:workers")
         process = self._process("cloudburst.worker", environ | settings, f"worker-{state}")
-        wait_until(lambda: self.redis.scard("rq:workers") > before, 20, "the worker to register")
+        wait_until(lambda: process.pid in {w.pid for w in workers(self.redis)}, 20, "the worker to register")
         return process
 
     def log(self, name: str) -> str:

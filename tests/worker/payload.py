@@ -92,7 +92,7 @@ def mark(params):
 def points(params):
     from cloudburst import results
     for i in range(params["n"]):
-        results.write("level", {"value": float(i), "seed": params.get("seed", 0)}, tags={"tank": "1"}, time=i + 1)
+        results.write("level", {"value": float(i)}, tags={"tank": "1"}, time=i + 1)
     if params.get("fail"):
         raise RuntimeError("after the points")
     return {"n": params["n"]}

@@ -15,7 +15,7 @@ import pytest
 
 from cloudburst.model import PayloadSettings
 from cloudburst.rqwire.leases import Claim
-from cloudburst.worker import executor, process
+from cloudburst.worker import executor, interpreters, process
 from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.runtime import Runtime
 from tests.wait import wait_until
@@ -27,7 +27,9 @@ ENVIRON = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
 class Running:
     """An executor, and what it has said."""
 
-    def __init__(self, directory: Path, payload_dir: Path, *, allow_pickle=True, python=sys.executable, **settings):
+    def __init__(
+        self, directory: Path, payload_dir: Path, *, allow_pickle=True, python=sys.executable, **settings
+    ):
         runtime = Runtime("digest", payload_dir, Path(python), "env", PayloadSettings(**settings))
         self.process = ExecutorProcess(runtime, directory, ENVIRON, points=True, allow_pickle=allow_pickle)
         self.points: list[bytes] = []
@@ -268,9 +270,8 @@ def test_executors_die_with_their_worker(tmp_path, payload_dir):
 
 @pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.12", "3.13"])
 def test_the_executor_runs_on_other_versions_of_python(start, version):
-    from cloudburst.worker import interpreters
-
-    python = next((found.path for found in interpreters.found() if found.version.startswith(version + ".")), None)
+    every = interpreters.installed(os.environ)
+    python = next((found.path for found in every if found.version.startswith(version + ".")), None)
     if python is None:
         pytest.skip(f"no Python {version} on this machine")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 import zipfile
@@ -51,7 +52,7 @@ def test_jobs_start_in_the_order_in_which_they_were_enqueued(stack):
     records = stack.run("worker.sleep", *({"s": 0.02} for _ in range(20)))
 
     starts = [record.started_at for record in records]
-    assert all(later > earlier - 0.02 for earlier, later in zip(starts, starts[1:], strict=False))
+    assert all(later > earlier - 0.02 for earlier, later in itertools.pairwise(starts))
 
 
 @pytest.mark.parametrize(

@@ -56,14 +56,22 @@ class Registration:
             pipe.sadd("rq:queues", f"rq:queue:{self._queue}")
             pipe.execute()
 
-    def death(self) -> None:
-        """Take the entry away, as a stock worker does."""
+    def death(self, name: str | None = None) -> None:
+        """Take the entry away, as a stock worker does; or that of a worker which is known to be dead."""
+        key = f"rq:worker:{name or self._name}"
         with self._redis.pipeline() as pipe:
-            pipe.srem("rq:workers", self._key)
-            pipe.srem(f"rq:workers:{self._queue}", self._key)
-            pipe.hset(self._key, "death", encoding.now())
-            pipe.expire(self._key, ALIVE_S)
+            pipe.srem("rq:workers", key)
+            pipe.srem(f"rq:workers:{self._queue}", key)
+            pipe.hset(key, "death", encoding.now())
+            pipe.expire(key, ALIVE_S)
             pipe.execute()
+
+    def forget_expired(self) -> None:
+        """Remove from RQ's sets the workers that have not reported for a minute."""
+        for listed in ("rq:workers", f"rq:workers:{self._queue}"):
+            for key in cast("set[bytes]", self._redis.smembers(listed)):
+                if not self._redis.exists(key):
+                    self._redis.srem(listed, key)
 
 
 def worker_name(node: str) -> str:

@@ -39,6 +39,9 @@ T = TypeVar("T")
 BEAT_S = 1.0
 """How often leases are extended, lost ones reaped, and the worker reports itself."""
 
+SWEEP_S = 30.0
+"""How often dead workers are removed from the lists of workers."""
+
 REDIS_PAUSE_S = 0.5
 """After a failed call, Redis is left alone for so long."""
 
@@ -82,6 +85,7 @@ class Worker:
         self._away = False
         self._away_until = 0.0
         self._next_beat = 0.0
+        self._next_sweep = 0.0
         self._queue_empty = False
 
     def run(self) -> int:
@@ -152,6 +156,9 @@ class Worker:
             busy=len(busy), current_job=busy[0].job_id if busy else "", stopping=self._stopping
         )
         self._publish_output()
+        if time.monotonic() >= self._next_sweep:
+            self._next_sweep = time.monotonic() + SWEEP_S
+            self._registration.forget_expired()
 
     def _publish_output(self) -> None:
         for slot in self._slots:
@@ -165,8 +172,9 @@ class Worker:
         """Return the jobs of the worker that had this state directory before; leave our name for the next."""
         self._state_lock.seek(0)
         before = self._state_lock.read().strip()
-        if before and (jobs := self._leases.abandon(before)):
-            log.warning("worker %s died here: returned %s to the queue", before, jobs)
+        if before:
+            self._registration.death(before)
+            log.warning("worker %s died here: returned %s to the queue", before, self._leases.abandon(before))
         _write(self._state_lock, self._name)
 
     # -- ensembles -------------------------------------------------------------------------------------
