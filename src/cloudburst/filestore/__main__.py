@@ -18,6 +18,7 @@ from cloudburst.filestore import space
 from cloudburst.filestore.app import create_app
 
 LIMIT_BYTES = 20 * 1024**3
+PORT_LIMIT = 65535
 GRACE_S = 1
 """After SIGTERM, requests that are under way get so long. Uploads can be resumed, downloads continued."""
 
@@ -49,10 +50,13 @@ class Settings:
                 "CLOUDBURST_FILESTORE_TOKEN: the file store does not start without a token; "
                 "set it, or CLOUDBURST_FILESTORE_TOKEN_FILE"
             )
+        port = config.integer(environ, "CLOUDBURST_FILESTORE_PORT", names.PORT_FILESTORE)
+        if port > PORT_LIMIT:
+            raise ConfigError(f"CLOUDBURST_FILESTORE_PORT: should be at most {PORT_LIMIT}, got {port}")
         return cls(
             directory=Path(directory).absolute(),
             host=environ.get("CLOUDBURST_FILESTORE_HOST") or "127.0.0.1",
-            port=config.integer(environ, "CLOUDBURST_FILESTORE_PORT", names.PORT_FILESTORE),
+            port=port,
             token=token,
             limit_bytes=config.integer(environ, "CLOUDBURST_FILESTORE_LIMIT_BYTES", LIMIT_BYTES, low=1),
         )
@@ -92,9 +96,16 @@ def serve(settings: Settings) -> None:
 
 
 def _listener(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+        family, kind, *_, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # At once, for as long as nobody listens another process may bind the same port.
+        listener.listen(1024)
+        return listener
     except OSError as error:
         raise StackError(
             f"the file store cannot listen on {settings.host}:{settings.port} ({error.strerror}): "

@@ -67,8 +67,9 @@ class FileStore:
 
     def etag(self, name: str) -> str | None:
         """SHA-256 of the file ``name``; None if there is none."""
-        with self._connection.ask_again("HEAD", self._connection.path(name), allow=(404,)) as answer:
-            return None if answer.status_code == 404 else self._version(answer)
+        return self._read_version(
+            self._connection.ask_again("HEAD", self._connection.path(name), allow=(404,))
+        )
 
     def exists(self, name: str) -> bool:
         """Whether there is a file ``name``."""
@@ -102,7 +103,8 @@ class FileStore:
         while True:
             rest = Rest(file, 0, 0)
             try:
-                if self.etag(name) == sha256:
+                path = self._connection.path(name)
+                if self._read_version(self._connection.ask("HEAD", path, allow=(404,))) == sha256:
                     return
                 rest = Rest(file, self._offset(name, sha256), size)
                 if rest.start > furthest:
@@ -154,6 +156,10 @@ class FileStore:
         with self._connection.failures():
             for block in answer.iter_content(BLOCK_BYTES):
                 arrival.add(block)
+
+    def _read_version(self, answer: requests.Response) -> str | None:
+        with answer:
+            return None if answer.status_code == 404 else self._version(answer)
 
     def _version(self, answer: requests.Response) -> str:
         # A gateway that compresses makes tags weak.

@@ -27,7 +27,10 @@ class Connection:
         self._session.auth = _Bearer(token)
         # Compressed on the way, sizes and ranges would be those of something else.
         self._session.headers["Accept-Encoding"] = "identity"
-        parts = urlsplit(self._url)
+        try:
+            parts = urlsplit(self._url)
+        except ValueError as error:
+            raise FileStoreError(f"{url!r}: not the address of a file store ({error})") from error
         self._where = parts.netloc.rpartition("@")[2] or repr(url)
         # A proxy for the Internet does not know what "localhost" means here.
         self._session.trust_env = not _is_loopback(parts.hostname or "")

@@ -88,14 +88,14 @@ class Incoming:
             self._block = None
 
     def _append(self, pieces: list[Bytes]) -> None:
-        block_bytes = sum(map(len, pieces))
-        space.check(self.path.parent, block_bytes)
-        for piece in pieces:
-            self.hasher.update(piece)
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[self._file.write(rest) :]
-        self._unsynced_bytes += block_bytes
+        # Joined first: each call below lets go of the interpreter and has to win it back from the event
+        # loop, which made uploads a quarter slower when it was done for every piece.
+        block = memoryview(b"".join(pieces))
+        space.check(self.path.parent, len(block))
+        self.hasher.update(block)
+        self._unsynced_bytes += len(block)
+        while block:
+            block = block[self._file.write(block) :]
         if self._unsynced_bytes >= SYNC_EVERY_BYTES:
             os.fdatasync(self._file.fileno())
             self._unsynced_bytes = 0

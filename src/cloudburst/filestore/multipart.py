@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from cloudburst.errors import FileStoreError
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 FIELD = "file"
 
@@ -103,18 +106,19 @@ def _parser(content_type: str, part: FilePart) -> MultipartParser:
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not is_form(content_type) or not boundary:
         raise _bad_form(f"its Content-Type is {content_type!r}")
-    return MultipartParser(
-        boundary,
-        {
-            "on_part_begin": part.on_part_begin,
-            "on_header_begin": part.on_header_begin,
-            "on_header_field": part.on_header_field,
-            "on_header_value": part.on_header_value,
-            "on_headers_finished": part.on_headers_finished,
-            "on_part_data": part.on_part_data,
-            "on_end": part.on_end,
-        },
-    )
+    callbacks: MultipartCallbacks = {
+        "on_part_begin": part.on_part_begin,
+        "on_header_begin": part.on_header_begin,
+        "on_header_field": part.on_header_field,
+        "on_header_value": part.on_header_value,
+        "on_headers_finished": part.on_headers_finished,
+        "on_part_data": part.on_part_data,
+        "on_end": part.on_end,
+    }
+    try:
+        return MultipartParser(boundary, callbacks)
+    except FormParserError as error:
+        raise _bad_form(str(error)) from error
 
 
 def _bad_form(detail: str) -> FileStoreError:

@@ -50,11 +50,10 @@ class Storage:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             raise _not_found(name) from None
-        file = os.fdopen(descriptor, "rb", buffering=0)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            file.close()
+            os.close(descriptor)
             raise _not_found(name)
-        return file
+        return os.fdopen(descriptor, "rb", buffering=0)
 
     @asynccontextmanager
     async def incoming(self) -> AsyncIterator[Incoming]:
