@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pickle
@@ -14,6 +15,7 @@ import psutil
 import pytest
 
 from cloudburst.model import PayloadSettings
+from cloudburst.points import line
 from cloudburst.rqwire.leases import Claim
 from cloudburst.worker import executor, interpreters, process
 from cloudburst.worker.process import ExecutorProcess
@@ -276,3 +278,8 @@ def test_the_executor_runs_on_other_versions_of_python(start, version):
         pytest.skip(f"no Python {version} on this machine")
 
     assert json.loads(start(python=python).call("worker.add", {"a": 1, "b": 2})[1])["sum"] == 3
+
+
+@pytest.mark.parametrize("module", [executor, line])
+def test_what_runs_in_the_payloads_interpreter_has_the_syntax_of_python_3_8(module):
+    ast.parse(Path(module.__file__).read_text(), feature_version=(3, 8))
