@@ -134,21 +134,27 @@ install_with_uv() {
 install() {
   if ! install_with_uv "$1"; then
     say "uv cannot be used here (see above); installing with pip, which takes longer"
-    "$python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r "$1"
+    "$python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r "$1" ||
+      die "could not install the packages (see above): is the network there, or PIP_INDEX_URL right?"
   fi
   "$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e "$here"
   "$python" -m compileall -q "$here/src"
 }
 
+has_pip() { "$python" -c 'import pip' 2>/dev/null; }
+
 setup() {
-  local lock=$here/$1 base
+  local lock=$here/$1 base=""
   if is_ready "$lock"; then return; fi
+  has_pip || base=$(find_python)
   take_claim
   if ! is_ready "$lock"; then # another process may have made it meanwhile
     say "setting up the environment in $venv (once; about a minute)"
-    if ! "$python" -c 'import pip' 2>/dev/null; then
-      base=$(find_python)
-      "$base" -m venv "$venv"
+    rm -f "$stamp"
+    if ! has_pip; then
+      # What is left of an environment whose Python is gone would stay broken.
+      find "$venv" -mindepth 1 -maxdepth 1 ! -path "$claim" -exec rm -rf {} +
+      "${base:-$(find_python)}" -m venv "$venv"
     fi
     install "$lock"
     fingerprint "$lock" >"$stamp"

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from cloudburst.commands.command import Command
@@ -88,21 +88,18 @@ class LocalHost:
         self.exit_code(process)  # a child that has ended stays in the process table until it is asked for
         return process.is_alive()
 
-    def stop(
-        self,
-        process: Process,
-        grace_s: float,
-    ) -> None:
+    def stop(self, process: Process, grace_s: float, pause: Callable[[float], None] = time.sleep) -> None:
         """SIGTERM, then after ``grace_s`` SIGKILL to it, its process group and its descendants.
 
-        Returns when none of them is left; raises StackError when something survives.
+        Returns when none of them is left; raises StackError when something survives, and whatever
+        ``pause``, which sleeps, raises: the process has got its SIGTERM then.
         """
         family = set(process.descendants())
         _signal(process, signal.SIGTERM)
         _signal(process, signal.SIGCONT)  # a suspended process hears nothing
         began = time.monotonic()
         while self.is_alive(process) and time.monotonic() - began < grace_s:
-            time.sleep(POLL_S)
+            pause(POLL_S)
         family.update(process.descendants())
         if self.is_alive(process):
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -60,7 +60,7 @@ class Act:
         why = f" ({reason})" if reason else ""
         grace = f", which may take up to {record.grace_s:g} s" if record.service == "worker" else ""
         self._say(f"{record.service}: stopping{grace}{why}")
-        self._host.stop(record.process, record.grace_s)
+        self._host.stop(record.process, record.grace_s, self._pause)
         records.remove(self._paths, record.service)
 
     def stop_strays(self, strays: tuple[Process, ...]) -> None:
@@ -68,7 +68,7 @@ class Act:
         for process in strays:
             if process.is_alive():  # not stopped with another one's family
                 self._say(f"left over: {processes.describe(process.pid)}: stopping")
-                self._host.stop(process, grace_s=5)
+                self._host.stop(process, 5, self._pause)
 
     def _start_all(self, plan: Plan, started: list[tuple[Service, Process]]) -> None:
         """The worker needs the others; these get ready side by side."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -100,9 +101,10 @@ def down(environ: Mapping[str, str], stack: str, say: Say, *, purge: bool = Fals
     nodes = provider.nodes(stack)
     if not nodes:
         return False
-    with interruptible() as pause, held(paths.lock, say, pause, LOCK_WAIT_S):
+    # Interrupting a stop harms nothing: what is left is on record, and the next stop takes it.
+    with held(paths.lock, say, time.sleep, LOCK_WAIT_S):
         there = state.read(paths)
-        act = Act(LocalHost(environ), paths, say, pause)
+        act = Act(LocalHost(environ), paths, say, time.sleep)
         # First, so that a client that starts now is told that there is no stack.
         paths.endpoints.unlink(missing_ok=True)
         running = there.running()
