@@ -31,11 +31,11 @@ What you do not say stays as it was at the last start.
 
 Environment variables:
   CLOUDBURST_HOME    where stacks are kept (default: ~/.cloudburst)
-  CLOUDBURST_TOKEN   a fixed token for the file store and for points (default: a random one per stack)
-  INFLUX_URL         an InfluxDB to write points to, with INFLUX_TOKEN, INFLUX_ORG and INFLUX_BUCKET
+  CLOUDBURST_TOKEN   a fixed token for the file store and for points (default: a random one)
+  INFLUX_URL         an InfluxDB to write points to, with INFLUX_TOKEN, INFLUX_ORG, INFLUX_BUCKET
                      (default: the stack stores points itself)
-  PIP_INDEX_URL      where Python packages come from, for the environment here and for payloads
-  PYTHON             the Python to make the environment with (default: a python3 of 3.11 or later)
+  PIP_INDEX_URL      where Python packages come from, here and for payloads
+  PYTHON             the Python to make the environment with (default: one of 3.11 or later)
 
 The first run makes the tool's own environment in .venv, which takes about a minute. To do only that:
   ./buildstack.sh --setup                 what the stack needs
