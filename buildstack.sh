@@ -14,12 +14,12 @@ usage() {
 buildstack.sh: start and stop a CloudBurst stack
 
   ./buildstack.sh --local [-n SLOTS]      start everything on this machine; running it again is safe
-  ./buildstack.sh --local --status        what runs, since when, on which ports; queue, workers, slots
+  ./buildstack.sh --local --status        what runs, since when, on which ports; the queue and workers
   ./buildstack.sh --local -d              stop; results and files stay
   ./buildstack.sh --local -d --purge      stop and remove results and files too, after asking
 
   -n SLOTS       run so many jobs at a time (default: one per CPU)
-  --name STACK   another stack beside the first, with its own ports, files and results (default: local)
+  --name STACK   another stack beside the first, with ports, files and results of its own
   -y             do not ask before removing
   -h, --help     this page
 
@@ -37,7 +37,7 @@ Environment variables:
   PIP_INDEX_URL      where Python packages come from, here and for payloads
   PYTHON             the Python to make the environment with (default: one of 3.11 or later)
 
-The first run makes the tool's own environment in .venv, which takes about a minute. To do only that:
+The first run makes the environment of the tool itself, in .venv (about a minute). Only that:
   ./buildstack.sh --setup                 what the stack needs
   ./buildstack.sh --setup-dev             and what its tests need
 
