@@ -102,7 +102,8 @@ def draw_tanks(frame, path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(x=0)
     axis.set_xlabel("day")
-    np.atleast_1d(axes)[0].legend(loc="upper right", ncols=3, frameon=False)
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(f"Net3: tank levels of {len(frame)} networks with uncertain pipe diameters", fontsize=14)
     figure.savefig(path, dpi=150)
 

@@ -104,7 +104,9 @@ class Leases:
     def finish(self, outcomes: Sequence[Outcome]) -> list[Answer]:
         """Make jobs final; one answer per outcome."""
         args = [argument for outcome in outcomes for argument in _finish_arguments(outcome)]
-        return [answer.decode() for answer in self._call("finish", self._queue, self._node, *args)]
+        return [
+            answer.decode() for answer in self._call("finish", self._queue, self._node, self._worker, *args)
+        ]
 
     def give_back(self, losses: Sequence[Loss]) -> list[str]:
         """Return jobs to the head of the queue; answers ``returned``, ``aside`` or ``stale`` each."""

@@ -30,6 +30,7 @@ class Registration:
         self._slots = slots
         self._key = f"rq:worker:{name}"
         self._birth = encoding.now()
+        self._address = _address_towards(client)
 
     def heartbeat(self, *, busy: int, current_job: str, stopping: bool = False) -> None:
         """Tell Redis that the worker lives; makes the entry if it is not there (any more)."""
@@ -39,7 +40,7 @@ class Registration:
             "queues": self._queue,
             "pid": os.getpid(),
             "hostname": self._node,
-            "ip_address": "",
+            "ip_address": self._address,
             "version": f"cloudburst-{names.VERSION}",
             "python_version": platform.python_version(),
             "state": "busy" if busy else "idle",
@@ -72,6 +73,17 @@ class Registration:
             for key in cast("set[bytes]", self._redis.smembers(listed)):
                 if not self._redis.exists(key):
                     self._redis.srem(listed, key)
+
+
+def _address_towards(client: Redis) -> str:
+    """This machine's address on the way to Redis; nothing is sent."""
+    settings = client.connection_pool.connection_kwargs
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((settings.get("host", "127.0.0.1"), settings.get("port", names.PORT_QUEUE)))
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
 
 
 def worker_name(node: str) -> str:

@@ -111,7 +111,8 @@ class Payload:
         target: Any = module
         for attribute in rest:
             if not hasattr(target, attribute):
-                here = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
+                own = (n for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__)
+                here = sorted(n for n in own if callable(getattr(module, n)) and not n.startswith("_"))
                 raise Broken(
                     "module %r has no function %r; it has: %s"
                     % (module.__name__, ".".join(rest), ", ".join(here) or "none")

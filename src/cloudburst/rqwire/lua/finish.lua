@@ -1,11 +1,12 @@
 -- Makes jobs final, each only if its lease is still held by the owner that finishes it.
 -- Invariant: a job is recorded once. A repetition by the same owner (its reply was lost) is recognised by
 -- cb_final; anybody else's is stale and leaves no trace.
--- ARGV: queue, worker's node, then twelve per job: id, owner, state, started_ms, duration_ms, value, rq_return,
+-- ARGV: queue, node, name of the worker, then twelve per job: id, owner, state, started_ms, duration_ms, value, rq_return,
 -- error, fingerprint, rq_exception, output, retryable (1 or 0).
 -- Returns per job: recorded, retried, repeated or stale.
-local queue, node = ARGV[1], ARGV[2]
+local queue, node, worker = ARGV[1], ARGV[2], 'rq:worker:' .. ARGV[3]
 local answers = {}
+local count, seconds = {finished = 0, failed = 0}, 0
 
 local function again(id, job)
   -- What RQ does for Retry(max, interval): one retry fewer; at once or after the interval.
@@ -28,12 +29,14 @@ local function again(id, job)
   return true
 end
 
-for i = 3, #ARGV, 12 do
+for i = 4, #ARGV, 12 do
   local id, owner, state, retryable = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 11] == '1'
   local job = load_job(id)
   local answer
   if job.cb_owner == owner and redis.call('ZSCORE', 'cb:lease:' .. queue, id) then
     unlease(queue, id, job)
+    count[state] = count[state] + 1
+    seconds = seconds + tonumber(ARGV[i + 4]) / 1000
     if retryable and again(id, job) then
       answer = 'retried'
     else
@@ -48,5 +51,11 @@ for i = 3, #ARGV, 12 do
     answer = 'stale'
   end
   answers[#answers + 1] = answer
+end
+-- What a stock worker counts of itself; the worker's entry may have expired, and is not made by counting.
+if (count.finished > 0 or count.failed > 0) and redis.call('EXISTS', worker) == 1 then
+  redis.call('HINCRBY', worker, 'successful_job_count', count.finished)
+  redis.call('HINCRBY', worker, 'failed_job_count', count.failed)
+  redis.call('HINCRBYFLOAT', worker, 'total_working_time', seconds)
 end
 return answers
