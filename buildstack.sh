@@ -13,33 +13,35 @@ usage() {
   cat <<'PAGE'
 buildstack.sh: start and stop a CloudBurst stack
 
-  ./buildstack.sh --local [-n SLOTS]      start everything on this machine; running it again is safe
-  ./buildstack.sh --local --status        what runs, since when, on which ports; the queue and workers
-  ./buildstack.sh --local -d              stop; results and files stay
-  ./buildstack.sh --local -d --purge      stop and remove results and files too, after asking
+  ./buildstack.sh --local [-n SLOTS]   start everything on this machine;
+                                       running it again is safe
+  ./buildstack.sh --local --status     what runs, since when, on which ports
+  ./buildstack.sh --local -d           stop; results and files stay
+  ./buildstack.sh --local -d --purge   stop, and remove them after asking
 
   -n SLOTS       run so many jobs at a time (default: one per CPU)
-  --name STACK   another stack beside the first, with ports, files and results of its own
+  --name STACK   another stack, with ports, files and results of its own
   -y             do not ask before removing
   -h, --help     this page
 
 Starting also takes:
   --redis-port, --file-port, --influx-port, --dash-port PORT
-                 where the services listen on 127.0.0.1; 0 takes any free port
+                 where to listen on 127.0.0.1; 0 takes any free port
   --no-auth      Redis without a password, for clients that know none
 What you do not say stays as it was at the last start.
 
 Environment variables:
   CLOUDBURST_HOME    where stacks are kept (default: ~/.cloudburst)
-  CLOUDBURST_TOKEN   a fixed token for the file store and for points (default: a random one)
-  INFLUX_URL         an InfluxDB to write points to, with INFLUX_TOKEN, INFLUX_ORG, INFLUX_BUCKET
-                     (default: the stack stores points itself)
+  CLOUDBURST_TOKEN   a token for the file store and points (default: random)
+  INFLUX_URL         an InfluxDB for points, with INFLUX_TOKEN, INFLUX_ORG and
+                     INFLUX_BUCKET (default: the stack stores points itself)
   PIP_INDEX_URL      where Python packages come from, here and for payloads
-  PYTHON             the Python to make the environment with (default: one of 3.11 or later)
+  PYTHON             the Python to use here (default: one of 3.11 or later)
 
-The first run makes the environment of the tool itself, in .venv (about a minute). Only that:
-  ./buildstack.sh --setup                 what the stack needs
-  ./buildstack.sh --setup-dev             and what its tests need
+The first run makes the tool's environment, .venv, in about a minute.
+To do only that:
+  ./buildstack.sh --setup              with what the stack needs
+  ./buildstack.sh --setup-dev          and what its tests need
 
 Then: client/run.py --jobs 100
 PAGE
