@@ -19,11 +19,19 @@ from cloudburst.errors import ConfigError
 from cloudburst.model import Endpoints
 from cloudburst.stack import local
 from cloudburst.stack.settings import Wishes
-from cloudburst.stack.status import ServiceStatus, StackStatus
+from cloudburst.stack.status import StackStatus
 from cloudburst.stack.status import status as read_status
 
 EXIT_STOPPED = 3
 EXIT_PARTIAL = 4
+
+STATES = {
+    "absent": "not started",
+    "running": "running",
+    "silent": "no answer",
+    "killed": "killed",
+    "stale": "stale",
+}
 
 F = TypeVar("F", bound=Callable[..., Any])
 PORT = click.IntRange(0, 65535)
@@ -152,10 +160,8 @@ def _print_endpoints(started: local.Started) -> None:
     where, slots = started.endpoints, started.settings.slots
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(f"Stack {where.stack} is running, with {slots} slot{'s' if slots > 1 else ''}.")
-    table = Table.grid(padding=(0, 2))
     for name, address in _addresses(where):
-        table.add_row("", name, address)
-    console.print(table)
+        console.print(f"  {name:<12}{address}")
     flag = _name_flag(where.stack)
     console.print(f"Passwords and tokens: {config.stack_dir(os.environ, where.stack) / 'endpoints.json'}")
     stack = f"CLOUDBURST_STACK={where.stack} " if flag else ""
@@ -166,44 +172,41 @@ def _print_endpoints(started: local.Started) -> None:
 def _addresses(where: Endpoints) -> list[tuple[str, str]]:
     return [
         ("queue", where.redis_url.rpartition("@")[2].removeprefix("redis://").removesuffix("/0")),
-        ("file store", where.filestore_url),
-        ("points", where.influx_url),
+        ("filestore", where.filestore_url),
+        ("influx", where.influx_url),
         ("queue-dash", where.queue_dash_url),
     ]
 
 
 def _print_services(console: Console, found: StackStatus) -> None:
-    table = Table("service", "state", "port", "pid", "since", box=None, pad_edge=False, header_style="bold")
-    table.add_column("memory", justify="right")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("service", "state", "port", "pid", "since", "memory"):
+        table.add_column(title, no_wrap=True, justify="right" if title == "memory" else "left")
     for service in found.services:
+        well = service.state == "running"
         table.add_row(
             service.name,
-            _state(service),
+            Text(STATES[service.state], style="green" if well else "red"),
             str(service.port or ""),
             str(service.pid or ""),
             _moment(service.since) if service.since else "",
             f"{service.memory_bytes / 1e6:,.0f} MB" if service.memory_bytes else "",
         )
     console.print(table)
-
-
-def _state(service: ServiceStatus) -> Text:
-    if service.state == "running":
-        return Text("running", style="green")
-    return Text(service.detail or "not running", style="red")
+    for service in found.services:
+        if service.detail:
+            console.print(f"{service.name}: {service.detail}")
 
 
 def _print_queue(console: Console, found: StackStatus) -> None:
     queue = found.queue
     if queue is None:
         return
-    slots = sum(worker.slots for worker in queue.workers)
-    busy = sum(worker.busy for worker in queue.workers)
     console.print(f"\nqueue     {queue.waiting:,} jobs waiting")
     for worker in queue.workers:
         console.print(f"worker    {worker.name}: {worker.state}, {worker.busy} of {worker.slots} slots busy")
-    if len(queue.workers) != 1:
-        console.print(f"workers   {len(queue.workers)}, {busy} of {slots} slots busy")
+    if not queue.workers:
+        console.print("worker    none: jobs wait until there is one")
     for one in queue.ensembles:
         console.print(
             f"ensemble  {one.id}: {one.ended:,} of {one.total:,} done, {one.failed:,} of them failed, "
@@ -212,11 +215,13 @@ def _print_queue(console: Console, found: StackStatus) -> None:
 
 
 def _moment(unix_s: float) -> str:
-    """``2026-03-01 14:05 (3 h 12 min)``, in local time."""
+    """``14:05 (3 h 12 min)``, in local time; with the date unless that is today's."""
+    then = datetime.fromtimestamp(unix_s).astimezone()
     minutes = max(0, int(time.time() - unix_s)) // 60
     hours, rest = divmod(minutes, 60)
-    ago = f"{hours} h {rest} min" if hours else f"{rest} min"
-    return f"{datetime.fromtimestamp(unix_s).astimezone():%Y-%m-%d %H:%M} ({ago})"
+    ago = f"{hours} h {rest} min" if hours else f"{rest} min" if rest else "just now"
+    today = then.date() == datetime.now().astimezone().date()
+    return f"{then:%H:%M}{'' if today else f' on {then:%Y-%m-%d}'} ({ago})"
 
 
 def _name_flag(stack_name: str) -> str:
