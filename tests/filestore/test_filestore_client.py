@@ -25,10 +25,10 @@ def client(filestore: FileStoreProcess) -> FileStore:
     return FileStore(filestore.url, TOKEN)
 
 
-@pytest.fixture
-def large(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file that is uploaded resumably."""
-    path = tmp_path / "large"
+    path = tmp_path_factory.mktemp("large") / "large"
     path.write_bytes(os.urandom(40 * MIB))
     return path
 
@@ -222,6 +222,15 @@ def test_a_wrong_token_names_the_settings_and_not_the_token(
             attempt()
         assert caught.value.status == 401
         assert "4711" not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", ["4711\n", "47 11", "4711–", "4711\0"])
+def test_a_token_that_cannot_be_sent_is_refused_and_not_shown(
+    filestore: FileStoreProcess, token: str
+) -> None:
+    with pytest.raises(FileStoreError, match="FILE_HOST_TOKEN") as caught:
+        FileStore(filestore.url, token)
+    assert "11" not in str(caught.value)
 
 
 def test_a_file_store_that_does_not_run_is_reported_soon_with_host_port_and_advice(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import subprocess
@@ -9,8 +10,13 @@ import sys
 import threading
 from collections.abc import Iterator
 
+import pytest
 import requests
+from starlette.requests import Request
+from starlette.types import Message
 
+from cloudburst.errors import FileStoreError
+from cloudburst.filestore import body
 from tests.filestore.conftest import TOKEN, FileStoreProcess
 from tests.wait import wait_until
 
@@ -102,7 +108,7 @@ def test_a_server_killed_in_the_middle_starts_again_with_the_old_file_and_nothin
 
 def test_a_file_that_is_replaced_while_it_is_sent_arrives_as_it_was(filestore: FileStoreProcess) -> None:
     # given a download that has begun, of more than all buffers on the way can hold
-    old = os.urandom(64 * MIB)
+    old = os.urandom(32 * MIB)
     filestore.put("replaced", old)
     with filestore.ask("GET", "/files/replaced", stream=True) as download:
         blocks = download.iter_content(MIB)
@@ -159,10 +165,31 @@ def test_an_upload_does_not_wait_for_another(filestore: FileStoreProcess) -> Non
         assert b"200 OK" in slow.recv(4096)
 
 
+def test_a_client_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a limit shorter than two minutes, and a client that sends a little and then nothing more
+    monkeypatch.setattr(body, "IDLE_LIMIT_S", 0.1)
+    messages = [{"type": "http.request", "body": b"some", "more_body": True}]
+
+    async def receive() -> Message:
+        if not messages:
+            await asyncio.Event().wait()
+        return messages.pop()
+
+    async def read() -> bytes:
+        return b"".join(
+            [chunk async for chunk in body.chunks(Request({"type": "http", "headers": []}, receive))]
+        )
+
+    # then its request ends
+    with pytest.raises(FileStoreError, match="nothing arrived for") as caught:
+        asyncio.run(read())
+    assert caught.value.status == 408
+
+
 def test_a_client_that_leaves_a_download_costs_nothing(filestore: FileStoreProcess) -> None:
     # given a large sparse file and clients that read a little of it
     with (filestore.files / "sparse").open("wb") as file:
-        file.truncate(200 * MIB)
+        file.truncate(50 * MIB)
     for _ in range(5):
         with requests.get(f"{filestore.url}/files/sparse?token={TOKEN}", stream=True, timeout=30) as answer:
             next(answer.iter_content(MIB))

@@ -14,7 +14,7 @@ import uvicorn
 
 from cloudburst import config, log, names
 from cloudburst.errors import CloudburstError, ConfigError, StackError
-from cloudburst.filestore import space
+from cloudburst.filestore import space, tokens
 from cloudburst.filestore.app import create_app
 
 LIMIT_BYTES = 20 * 1024**3
@@ -50,6 +50,8 @@ class Settings:
                 "CLOUDBURST_FILESTORE_TOKEN: the file store does not start without a token; "
                 "set it, or CLOUDBURST_FILESTORE_TOKEN_FILE"
             )
+        if not tokens.can_be_sent(token):
+            raise ConfigError("CLOUDBURST_FILESTORE_TOKEN: should be printable ASCII without spaces")
         port = config.integer(environ, "CLOUDBURST_FILESTORE_PORT", names.PORT_FILESTORE)
         if port > PORT_LIMIT:
             raise ConfigError(f"CLOUDBURST_FILESTORE_PORT: should be at most {PORT_LIMIT}, got {port}")
@@ -76,7 +78,7 @@ def serve(settings: Settings) -> None:
             app,
             http="httptools",
             ws="none",
-            lifespan="off",
+            lifespan="on",
             log_config=None,
             log_level="warning",
             access_log=False,  # it writes the URL, in which old clients send the token

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import asdict
-from email.utils import formatdate
 from pathlib import Path
-from typing import BinaryIO
 
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
@@ -20,8 +20,7 @@ from cloudburst.errors import FileStoreError
 from cloudburst.filestore import body, filenames, headers, refusals
 from cloudburst.filestore.access import AccessLog, Authentication
 from cloudburst.filestore.blocks import in_thread
-from cloudburst.filestore.download import Download
-from cloudburst.filestore.headers import Part
+from cloudburst.filestore.download import Download, answer_with
 from cloudburst.filestore.incoming import Bytes, check_contents, too_large
 from cloudburst.filestore.multipart import FilePart, is_form
 from cloudburst.filestore.partials import Partials
@@ -50,6 +49,7 @@ def create_app(root: Path, token: str, *, limit_bytes: int) -> Starlette:
     """
     answers = Answers(Storage(root, limit_bytes))
     app = Starlette(
+        lifespan=_with_threads,
         routes=[
             Route("/upload", answers.post, methods=["POST"]),
             Route("/files", answers.listing, methods=["GET"]),
@@ -66,6 +66,14 @@ def create_app(root: Path, token: str, *, limit_bytes: int) -> Starlette:
     # A redirect would repeat the URL, with the token of old clients in it.
     app.router.redirect_slashes = False
     return app
+
+
+@asynccontextmanager
+async def _with_threads(app: Starlette) -> AsyncIterator[None]:
+    # Python's own number, cores + 4, is for computing. These wait for the disk, and while a few
+    # flush large files to it, others still have to be read.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(32, "disk"))
+    yield
 
 
 class Answers:
@@ -131,7 +139,7 @@ class Answers:
         file = self._storage.open(name)
         try:
             sha256 = await self._storage.digests.of(name, file)
-            answer = _contents(request, file, f'"{sha256}"')
+            answer = answer_with(file, sha256, request)
         except BaseException:
             file.close()
             raise
@@ -156,28 +164,3 @@ def _stored(name: str, sha256: str) -> Response:
     return JSONResponse(
         {"ok": True, "path": f"/files/{name}", "sha256": sha256}, headers={"ETag": f'"{sha256}"'}
     )
-
-
-def _contents(request: Request, file: BinaryIO, etag: str) -> Response:
-    """The answer to GET or HEAD for the open ``file``; a Download is what closes it."""
-    status = os.fstat(file.fileno())
-    about = {
-        "ETag": etag,
-        "Last-Modified": formatdate(status.st_mtime, usegmt=True),
-        "Accept-Ranges": "bytes",
-        "Cache-Control": "no-cache",
-        # Whatever was uploaded, no browser shall run it as a page of this site.
-        "Content-Type": "application/octet-stream",
-        "X-Content-Type-Options": "nosniff",
-    }
-    asked = request.headers
-    if headers.already_known(asked.get("if-none-match", ""), etag):
-        return Response(status_code=304, headers=about)
-    if request.method == "HEAD":
-        return Response(headers={**about, "Content-Length": str(status.st_size)})
-    part = None
-    if "range" in asked and headers.same_version(asked.get("if-range", etag), etag):
-        part = headers.requested_part(asked["range"], status.st_size)
-    if part is None:
-        return Download(file, Part(0, status.st_size, status.st_size), 200, about)
-    return Download(file, part, 206, {**about, "Content-Range": str(part)})

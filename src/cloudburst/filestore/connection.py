@@ -11,7 +11,7 @@ import requests
 from requests.auth import AuthBase
 
 from cloudburst.errors import FileStoreError
-from cloudburst.filestore import filenames
+from cloudburst.filestore import filenames, tokens
 from cloudburst.filestore.patience import Patience, Unreachable
 
 CONNECT_TIMEOUT_S = 10.0
@@ -21,6 +21,11 @@ class Connection:
     """Requests to the file store at ``url`` with ``token``; ``timeout_s`` is the longest silence."""
 
     def __init__(self, url: str, token: str, timeout_s: float) -> None:
+        if not tokens.can_be_sent(token):
+            raise FileStoreError(
+                "the token of the file store has characters that cannot be sent: look for line breaks, "
+                "spaces and typographic characters in FILE_HOST_TOKEN or the file of FILE_HOST_TOKEN_FILE"
+            )
         self._url = url.rstrip("/")
         self._timeout_s = (min(CONNECT_TIMEOUT_S, timeout_s), timeout_s)
         self._session = requests.Session()

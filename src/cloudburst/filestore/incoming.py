@@ -62,6 +62,8 @@ class Incoming:
         """Return the SHA-256 of all bytes once they are on the disk itself."""
         await self.flush()
         await in_thread(os.fsync, self._file.fileno())
+        if self.stat().st_size != self.size:
+            raise FileStoreError("somebody else wrote into a file that was arriving: send it again", 500)
         return self.hasher.hexdigest()
 
     async def close(self) -> None:

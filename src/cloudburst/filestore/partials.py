@@ -114,15 +114,16 @@ class Partials:
                 await self._release(path, partial)
 
     async def _reopened(self, path: Path) -> Incoming:
-        size = _size(path)
-        seen, hasher = self._hashers.pop(path, (0, hashlib.sha256()))
-        if seen != size:
-            log.info(
-                "going on with an upload from before a restart: reading the %d bytes that are here", size
-            )
-            with path.open("rb") as file:
-                hasher = await hashed(file)
-        return Incoming(path, self._storage.limit_bytes, size=size, hasher=hasher)
+        while True:
+            size = _size(path)
+            seen, hasher = self._hashers.pop(path, (0, hashlib.sha256()))
+            if seen != size:
+                log.info("going on with an upload from before a restart: reading its %d bytes", size)
+                with path.open("rb") as file:
+                    hasher = await hashed(file)
+            # Another request may have added to it, or completed it, while this one was reading.
+            if _size(path) == size:
+                return Incoming(path, self._storage.limit_bytes, size=size, hasher=hasher)
 
     async def _release(self, path: Path, partial: Partial) -> None:
         """Close the upload unless another request takes it over meanwhile; what arrived is on disk then."""
@@ -136,9 +137,9 @@ class Partials:
         if partial.owner is not owner:
             return
         del self._active[path]
-        if not written:
+        if not written or incoming.size == 0:
             path.unlink(missing_ok=True)
-        elif _size(path) == incoming.size > 0:
+        elif _size(path) == incoming.size:
             self._hashers[path] = (incoming.size, incoming.hasher)
         await incoming.close()
 
