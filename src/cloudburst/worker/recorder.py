@@ -44,7 +44,9 @@ class Recorder:
         if self._points is None:
             return
         for answer in self._points.poll():
-            outcome = self._unwritten.pop(str(answer.token))
+            outcome = self._unwritten.pop(answer.token, None)
+            if outcome is None:  # answered before
+                continue
             if answer.state == "rejected":
                 outcome = _refused(outcome, answer.message)
             self._outcomes.append(outcome)

@@ -22,6 +22,7 @@ import redis
 
 from cloudburst.config import WorkerConfig
 from cloudburst.errors import ConfigError, QueueError
+from cloudburst.points.database import Login
 from cloudburst.points.writer import open_writer
 from cloudburst.rqwire import connection, output, workers
 from cloudburst.rqwire.ensembles import Ensembles
@@ -66,19 +67,12 @@ class Worker:
         )
         self._wake = Wake()
         self._bell = Bell(self._redis, config.queue, self._wake)
-        self._points = open_writer(
-            config.influx_url,
-            config.influx_token,
-            config.influx_org,
-            config.influx_bucket,
-            config.state_dir / "spool",
-        )
+        database = Login(config.influx_url, config.influx_token, config.influx_org, config.influx_bucket)
+        self._points = open_writer(database, config.state_dir / "spool", called=self._wake.call)
         self._recorder = Recorder(self._leases, self._points)
         self._provisioner = Provisioner(config, environ, called=self._wake.call, note=self._note)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake, selectors.EVENT_READ)
-        if self._points is not None:
-            self._selector.register(self._points, selectors.EVENT_READ)
         self._slots = Slots(config, environ, self._selector, self._recorder, self._fail_ensemble)
         self._stopping = False
         self._stop_by = 0.0

@@ -1,0 +1,185 @@
+"""The local stack's stand-in for InfluxDB v2: what its clients need to write points, and a way to read them.
+
+``POST /api/v2/write``
+    204 when every point is on disk. 400 when a line is malformed: nothing of the body was stored.
+    422 when fields have another type than before: the points concerned were left out, the others stored.
+    401, 404 (organisation or bucket), 413, 503 as InfluxDB. ``precision`` ns, us, ms or s; gzip bodies.
+``GET /ping``, ``/health``, ``/ready``
+    That it is there; without a token.
+``POST /api/v2/query`` and ``/query``
+    501: no Flux, no InfluxQL.
+``GET /cloudburst/points?measurement=M&tag=KEY=VALUE&start=NS&end=NS``
+    JSON Lines ``{"time": ns, "tags": {}, "fields": {}}``, series by series, each in the order of time;
+    points must have all of the tags, and ``start <= time < end``.
+``GET /cloudburst/measurements``
+    ``{"measurements": [{"name": "", "series": 0, "points": 0}]}``
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import anyio
+from anyio.to_thread import run_sync
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cloudburst import names
+from cloudburst.points import refusals
+from cloudburst.points.body import Bodies
+from cloudburst.points.parse import PRECISIONS, parse
+from cloudburst.points.refusals import Refusal
+from cloudburst.points.store import Selection, Store
+
+OPEN_PATHS = frozenset({"/ping", "/health", "/ready"})
+"""What is answered without a token, as by InfluxDB."""
+
+VERSION = f"2.7.0+cloudburst.{names.VERSION}"
+"""The version of InfluxDB whose write endpoint this one follows, marked as not being it."""
+
+
+def create_app(store: Store, token: str, *, org: str = names.ORG, bucket: str = names.BUCKET) -> Starlette:
+    """The endpoint for everybody who has ``token``; what they write goes into ``store``."""
+    answers = Answers(store, org, bucket)
+    return Starlette(
+        routes=[
+            Route("/api/v2/write", answers.write, methods=["POST"]),
+            Route("/api/v2/query", answers.query, methods=["POST"]),
+            Route("/query", answers.query, methods=["GET", "POST"]),
+            Route("/ping", answers.ping, methods=["GET"]),
+            Route("/health", answers.health, methods=["GET"]),
+            Route("/ready", answers.ready, methods=["GET"]),
+            Route("/cloudburst/points", answers.points, methods=["GET"]),
+            Route("/cloudburst/measurements", answers.measurements, methods=["GET"]),
+        ],
+        middleware=[Middleware(Authentication, token=token)],
+        exception_handlers=refusals.BY_ERROR,
+    )
+
+
+class Authentication:
+    """Answers 401 to every request that does not bring the token, before anything else looks at it."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self.app = app
+        self._token = token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._is_let_in(scope):
+            await self.app(scope, receive, send)
+            return
+        await refusals.answer(401, "unauthorized access")(scope, receive, send)
+
+    def _is_let_in(self, scope: Scope) -> bool:
+        kind, _, brought = Headers(scope=scope).get("authorization", "").partition(" ")
+        return kind.lower() in {"token", "bearer"} and hmac.compare_digest(
+            brought.strip().encode(), self._token
+        )
+
+
+class Answers:
+    """One method for each kind of request."""
+
+    def __init__(self, store: Store, org: str, bucket: str) -> None:
+        self._store = store
+        self._org = org
+        self._bucket = bucket
+        self._bodies = Bodies()
+        self._one_at_a_time = anyio.CapacityLimiter(1)
+        self._started = datetime.now(UTC)
+
+    async def write(self, request: Request) -> Response:
+        query = request.query_params
+        self._check_target(query.get("org") or query.get("orgID"), query.get("bucket"))
+        precision = query.get("precision") or "ns"
+        if precision not in PRECISIONS:
+            raise Refusal(400, "invalid precision; valid precision units are ns, us, ms, and s")
+        with self._bodies.reading(request) as body:
+            text = await body.text()
+            refused = await run_sync(self._store_lines, text, precision, limiter=self._one_at_a_time)
+        if refused:
+            raise Refusal(422, f"partial write: {refused[0]} dropped={len(refused)}")
+        return Response(status_code=204, headers={"X-Influxdb-Version": VERSION})
+
+    def _check_target(self, org: str | None, bucket: str | None) -> None:
+        if org and org != self._org:
+            raise Refusal(404, f'organization name "{org}" not found: this stack has "{self._org}" only')
+        if bucket != self._bucket:
+            raise Refusal(404, f'bucket "{bucket or ""}" not found: this stack has "{self._bucket}" only')
+
+    def _store_lines(self, text: str, precision: str) -> list[str]:
+        return self._store.write(parse(text, precision=precision, now=time.time_ns()))
+
+    async def query(self, request: Request) -> Response:
+        raise Refusal(
+            501,
+            "the local stack stores points without InfluxDB and answers no Flux or InfluxQL: read them with "
+            "'cloudburst results', or set INFLUX_URL to an InfluxDB of your own before starting the stack",
+        )
+
+    async def ping(self, request: Request) -> Response:
+        return Response(
+            status_code=204, headers={"X-Influxdb-Build": "CloudBurst", "X-Influxdb-Version": VERSION}
+        )
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse(
+            {
+                "name": "influxdb",
+                "message": "ready for writes",
+                "status": "pass",
+                "checks": [],
+                "version": VERSION,
+                "commit": "",
+            }
+        )
+
+    async def ready(self, request: Request) -> Response:
+        up_s = (datetime.now(UTC) - self._started).total_seconds()
+        return JSONResponse(
+            {"status": "ready", "started": self._started.isoformat(), "up": f"{up_s:.0f}s"},
+        )
+
+    async def points(self, request: Request) -> Response:
+        selection = _selection(request)
+        return StreamingResponse(self._json_lines(selection), media_type="application/x-ndjson")
+
+    def _json_lines(self, selection: Selection) -> Iterator[str]:
+        for page in self._store.pages(selection):
+            yield "".join(
+                [f'{{"time":{time},"tags":{page.tags},"fields":{fields}}}\n' for time, fields in page.rows]
+            )
+
+    async def measurements(self, request: Request) -> Response:
+        found = await run_sync(self._store.measurements)
+        return JSONResponse({"measurements": [asdict(measurement) for measurement in found]})
+
+
+def _selection(request: Request) -> Selection:
+    query = request.query_params
+    if not query.get("measurement"):
+        raise Refusal(400, "measurement: is missing; /cloudburst/measurements lists all")
+    tags = {}
+    for tag in query.getlist("tag"):
+        key, equals, value = tag.partition("=")
+        if not equals:
+            raise Refusal(400, f"tag: should be KEY=VALUE, got {tag!r}")
+        tags[key] = value
+    times = {name: _nanoseconds(name, query[name]) for name in ("start", "end") if query.get(name)}
+    return Selection(query["measurement"], tags, **times)
+
+
+def _nanoseconds(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise Refusal(400, f"{name}: should be whole nanoseconds since 1970, got {text!r}") from None

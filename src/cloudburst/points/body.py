@@ -1,0 +1,96 @@
+"""Bodies of writes: read, unpacked, and never more of them in memory than allowed."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+from starlette.requests import Request
+
+from cloudburst.points.refusals import Refusal
+
+LIMIT_BYTES = 50_000_000
+"""Largest body, unpacked; that of InfluxDB Cloud."""
+
+IN_FLIGHT_LIMIT_BYTES = 4 * LIMIT_BYTES
+"""What all writes that are under way may hold together."""
+
+
+class Bodies:
+    """Reads bodies, and knows how much the ones under way hold."""
+
+    def __init__(self) -> None:
+        self._held = 0
+
+    def reading(self, request: Request) -> Body:
+        """To be used as a context manager; the memory counts as held until its end."""
+        return Body(request, self)
+
+    def hold(self, size: int) -> None:
+        """Count memory; Refusal 503 when it is too much (clients come back later), held nevertheless."""
+        self._held += size
+        if self._held > IN_FLIGHT_LIMIT_BYTES:
+            raise Refusal(503, "too many large writes at once: try again later", {"Retry-After": "1"})
+
+    def let_go(self, size: int) -> None:
+        self._held -= size
+
+
+class Body:
+    """The body of one request."""
+
+    def __init__(self, request: Request, bodies: Bodies) -> None:
+        self._request = request
+        self._bodies = bodies
+        self._size = 0
+
+    def __enter__(self) -> Body:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bodies.let_go(self._size)
+
+    async def text(self) -> str:
+        """The body, unpacked if it is gzip. Refusal 400, 413, 415 or 503."""
+        pieces: list[bytes] = []
+        encoding = self._request.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in {"identity", "gzip", ""}:
+            raise Refusal(415, f"Content-Encoding {encoding!r}: send gzip, or leave it out")
+        unpack = Gzip() if encoding == "gzip" else None
+        async for chunk in self._request.stream():
+            for piece in unpack.pieces(chunk) if unpack else (chunk,):
+                self._take(len(piece))
+                pieces.append(piece)
+        if unpack:
+            unpack.check_end()
+        try:
+            return b"".join(pieces).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise Refusal(400, f"the body is not UTF-8 ({error.reason} at byte {error.start})") from None
+
+    def _take(self, size: int) -> None:
+        self._size += size
+        self._bodies.hold(size)
+        if self._size > LIMIT_BYTES:
+            raise Refusal(413, f"the body is larger than {LIMIT_BYTES} bytes unpacked: send smaller batches")
+
+
+class Gzip:
+    """Unpacks gzip a little at a time, since a small body may hold a very large text."""
+
+    _STEP = 1 << 20
+
+    def __init__(self) -> None:
+        self._inflate = zlib.decompressobj(wbits=31)
+
+    def pieces(self, chunk: bytes) -> Iterator[bytes]:
+        try:
+            while chunk and not self._inflate.eof:
+                yield self._inflate.decompress(chunk, self._STEP)
+                chunk = self._inflate.unconsumed_tail
+        except zlib.error as error:
+            raise Refusal(400, f"the body is not gzip as its Content-Encoding says ({error})") from None
+
+    def check_end(self) -> None:
+        if not self._inflate.eof:
+            raise Refusal(400, "the body ends in the middle of its gzip data")
