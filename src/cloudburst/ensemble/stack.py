@@ -17,7 +17,7 @@ from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import EnsembleError
 from cloudburst.filestore.client import FileStore
 from cloudburst.model import Endpoints, EnsembleSpec, JobDescription, WorkerStatus
-from cloudburst.rqwire import workers
+from cloudburst.rqwire import output, workers
 
 _NAME = re.compile("[A-Za-z0-9_-]{1,80}")
 """What RQ allows in the ids of jobs, which begin with the ensemble's name."""
@@ -110,6 +110,10 @@ class Stack:
     def queue_depth(self) -> int:
         """How many jobs wait, of all ensembles and of stock RQ clients."""
         return self._queue.patiently(workers.queue_depth, self._queue.redis, self.endpoints.queue)
+
+    def output(self, job_id: str) -> str:
+        """The end of what a job has printed: while it runs, about a second old, or after it failed."""
+        return self._queue.patiently(output.read, self._queue.redis, job_id)
 
     @cached_property
     def _queue(self) -> Connection:
