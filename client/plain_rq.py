@@ -28,7 +28,8 @@ with open(archive, "rb") as file:
 answer.raise_for_status()
 
 # 2. The jobs: each calls the payload's function with one description.
-redis = Redis(os.environ.get("REDIS_HOST", "127.0.0.1"), password=os.environ.get("REDIS_PASSWORD"))
+host, port = os.environ.get("REDIS_HOST", "127.0.0.1"), int(os.environ.get("REDIS_PORT", "6379"))
+redis = Redis(host, port, password=os.environ.get("REDIS_PASSWORD"))
 queue = Queue(connection=redis, serializer=JSONSerializer)
 jobs = [queue.enqueue(function, json.loads(description)) for description in descriptions]
 

@@ -19,9 +19,9 @@ PYTHON = HERE.parent / ".venv" / "bin" / "python"  # made by buildstack.sh
 try:
     import matplotlib
     import numpy as np
-    from cloudburst.ensemble.progress import follow
 
     from cloudburst import Stack
+    from cloudburst.ensemble.progress import follow
     from cloudburst.errors import CloudburstError
 except ImportError as error:
     if Path(sys.executable) == PYTHON or not PYTHON.exists():

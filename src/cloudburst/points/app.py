@@ -36,7 +36,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cloudburst import names
 from cloudburst.points import refusals
 from cloudburst.points.body import Bodies
-from cloudburst.points.parse import PRECISIONS, parse
+from cloudburst.points.parse import PRECISIONS, TIME_LIMIT, parse
 from cloudburst.points.refusals import Refusal
 from cloudburst.points.store import Selection, Store
 
@@ -180,6 +180,6 @@ def _selection(request: Request) -> Selection:
 
 def _nanoseconds(name: str, text: str) -> int:
     try:
-        return int(text)
+        return max(-TIME_LIMIT, min(int(text), TIME_LIMIT + 1))
     except ValueError:
         raise Refusal(400, f"{name}: should be whole nanoseconds since 1970, got {text!r}") from None
