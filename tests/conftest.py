@@ -33,19 +33,13 @@ class RedisServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
-            [redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
-            + [
-                "--appendonly",
-                "yes",
-                "--save",
-                "",
-                "--maxmemory-policy",
-                "noeviction",
-                "--loglevel",
-                "warning",
-            ]
-        )
+        settings = {"port": self.port, "bind": "127.0.0.1", "dir": self.directory, "appendonly": "yes"}
+        settings |= {"save": "", "maxmemory-policy": "noeviction", "loglevel": "warning"}
+        argv = [
+            redis_binary(),
+            *(str(part) for key, value in settings.items() for part in (f"--{key}", value)),
+        ]
+        self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
         wait_until(self._answers, 10, "redis-server to answer")
 
     def kill(self) -> None:

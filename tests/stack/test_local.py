@@ -346,6 +346,21 @@ def test_another_port_moves_the_service_and_tells_those_that_use_it(well: Stack)
     assert changed == {"filestore", "worker"}
 
 
+def test_another_influxdb_takes_the_place_of_our_own_until_an_empty_url(well: Stack) -> None:
+    url, own = "http://influx.example:8086", config.endpoints(well.environ)
+
+    started = well.up(influx_url=url, influx_token="theirs", influx_org="lab")
+
+    assert "influx" not in well.pids()
+    assert (started.endpoints.influx_url, started.endpoints.influx_token) == (url, "theirs")
+    worker = psutil.Process(well.pids()["worker"]).environ()
+    assert (worker["INFLUX_URL"], worker["INFLUX_ORG"]) == (url, "lab")
+    assert "INFLUX_TOKEN" not in worker
+    assert well.status().state == "running"
+
+    assert well.up(influx_url="").endpoints == own
+
+
 def test_status_shows_services_queue_and_workers(well: Stack) -> None:
     where = config.endpoints(well.environ)
     with redis.Redis.from_url(where.redis_url) as client:
@@ -492,21 +507,6 @@ def test_an_older_client_finds_redis_without_a_password_and_its_own_token(stack:
         assert client.ping()
     upload = f"{started.endpoints.filestore_url}/upload?token=fixed"
     assert requests.post(upload, files={"file": ("worker.zip", b"x")}, timeout=5).status_code == 200
-    stack.down()
-
-
-def test_another_influxdb_takes_the_place_of_our_own(stack: Stack) -> None:
-    started = stack.up(influx_url="http://influx.example:8086", influx_token="theirs", influx_org="lab")
-
-    assert "influx" not in stack.pids()
-    assert (started.endpoints.influx_url, started.endpoints.influx_token) == (
-        "http://influx.example:8086",
-        "theirs",
-    )
-    worker = psutil.Process(stack.pids()["worker"]).environ()
-    assert (worker["INFLUX_URL"], worker["INFLUX_ORG"]) == ("http://influx.example:8086", "lab")
-    assert "INFLUX_TOKEN" not in worker
-    assert stack.status().state == "running"
     stack.down()
 
 

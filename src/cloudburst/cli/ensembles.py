@@ -110,11 +110,10 @@ def _print_ensembles(console: Console, statuses: list[EnsembleStatus]) -> None:
         console.print("no ensembles yet: cloudburst submit makes one")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("ensemble")
-    table.add_column("created")
-    table.add_column("state")
+    for title in ("ensemble", "created", "state"):
+        table.add_column(title, no_wrap=True, overflow="fold")
     for title in ("jobs", "waiting", "running", "finished", "failed", "cancelled"):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     for one in statuses:
         counts = (one.total, one.waiting, one.running, one.finished, one.failed, one.cancelled)
         table.add_row(one.id, _moment(one.created_at), _state(one), *(f"{count:,}" for count in counts))
@@ -142,7 +141,7 @@ def _state(one: EnsembleStatus) -> str:
 
 
 def _moment(unix_s: float) -> str:
-    return datetime.fromtimestamp(unix_s).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(unix_s).astimezone().strftime("%m-%d %H:%M")
 
 
 @click.command()

@@ -23,7 +23,8 @@ class Pace:
     def observe(self, status: EnsembleStatus, now: float) -> None:
         """``now`` is Unix time in seconds."""
         self._since_start = status.ended / max(now - status.created_at, 1e-3)
-        if self._seen and status.ended < self._seen[-1][1]:  # jobs are retried
+        jobs_are_retried = self._seen and status.ended < self._seen[-1][1]
+        if jobs_are_retried or status.ended == 0:  # the environment is built: says nothing about jobs
             self._seen.clear()
         self._seen.append((now, status.ended))
         while self._seen[0][0] < now - WINDOW_S:
@@ -33,9 +34,9 @@ class Pace:
     def per_s(self) -> float:
         """Jobs per second; 0 before the first has ended."""
         (start, before), (end, after) = self._seen[0], self._seen[-1]
-        if after - before < ENOUGH or end <= start:
-            return self._since_start
-        return (after - before) / (end - start)
+        if end > start and (before == 0 or after - before >= ENOUGH):
+            return (after - before) / (end - start)
+        return self._since_start
 
     def left_s(self, status: EnsembleStatus) -> float | None:
         """Seconds until all jobs accepted so far will have ended; None when nobody can know."""
