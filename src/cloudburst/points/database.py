@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import urllib3
@@ -12,24 +16,31 @@ from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.domain.write_precision import WritePrecision
 from influxdb_client.rest import ApiException
 
-TIMEOUT_S = 10
-"""A write that takes longer is taken for failed; writing again overwrites."""
+from cloudburst.errors import PointsError
+from cloudburst.points.parse import whole_lines
+
+RETRY_AFTER_LIMIT_S = 300.0
+"""A database that wants to be left alone for longer is asked again nevertheless."""
 
 
-class Malformed(Exception):
+class Malformed(PointsError):
     """The database will never take these lines."""
 
 
-class TooLarge(Exception):
-    """The database wants fewer lines at a time."""
+class Away(PointsError):
+    """The database takes nothing now. ``retry_after_s`` is what it asked for, or 0.
 
+    ``setting`` names the variable that is wrong, or is "": then the database may come back by itself.
+    """
 
-class Away(Exception):
-    """The database does not take anything now. ``retry_after_s`` is what it asked for, or 0."""
-
-    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+    def __init__(self, message: str, *, retry_after_s: float = 0.0, setting: str = "") -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.setting = setting
+
+
+class _TooLarge(PointsError):
+    """The database wants fewer lines at a time."""
 
 
 @dataclass(frozen=True)
@@ -46,54 +57,129 @@ class Login:
 
 
 class Database:
-    """One connection that writes synchronously: only a write that returns has arrived."""
+    """One connection that writes synchronously: only what ``write`` returns from has arrived."""
 
-    def __init__(self, login: Login) -> None:
+    def __init__(self, login: Login, *, timeout_s: float) -> None:
+        """A write that takes longer than ``timeout_s`` is taken for failed; writing again overwrites."""
         self._login = login
         self._client = InfluxDBClient(
-            login.url, token=login.token, org=login.org, timeout=TIMEOUT_S * 1000, enable_gzip=False
+            login.url, token=login.token, org=login.org, timeout=round(timeout_s * 1000), enable_gzip=False
         )
-        self._writer = self._client.write_api(write_options=SYNCHRONOUS)
+        self._api = self._client.write_api(write_options=SYNCHRONOUS)
 
     def write(self, lines: bytes) -> None:
-        """Write lines with nanosecond times. Raises Malformed, TooLarge or Away."""
-        try:
-            # WritePrecision's constants are plain texts, whatever the stub says.
-            precision: Any = WritePrecision.NS
-            self._writer.write(self._login.bucket, self._login.org, lines, precision)
-        except ApiException as error:
-            raise self._explained(error) from error
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Away(f"{self._login.url} does not answer ({error})") from error
+        """Write lines with nanosecond times, in pieces if the database wants that. Malformed or Away."""
+        pieces = deque([lines])
+        while pieces:
+            try:
+                self._post(pieces[0])
+            except _TooLarge as error:
+                halves = _halves(pieces.popleft())
+                if not halves:
+                    raise Malformed(str(error)) from error
+                pieces.extendleft(reversed(halves))
+            else:
+                pieces.popleft()
 
     def close(self) -> None:
         """Give the connection up."""
         self._client.close()
 
+    def _post(self, lines: bytes) -> None:
+        url = self._login.url
+        # WritePrecision's constants are plain texts, whatever the stub says.
+        precision: Any = WritePrecision.NS
+        try:
+            self._api.write(self._login.bucket, self._login.org, lines, precision)
+        except ApiException as error:
+            raise self._explained(error) from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Away(f"{url} does not answer ({_cause(error)})") from error
+        except UnicodeDecodeError as error:
+            raise self._not_influx("with what is no text") from error
+        status = self._client.api_client.last_response.status
+        if status != 204:
+            # Any web server might answer 200, and the points would be gone.
+            raise self._not_influx(f"{status} instead of 204")
+
+    def _not_influx(self, what: str) -> Away:
+        return Away(
+            f"{self._login.url} answers a write {what}: it is no InfluxDB, check INFLUX_URL",
+            setting="INFLUX_URL",
+        )
+
     def _explained(self, error: ApiException) -> Exception:
-        message = _message(error)
-        if error.status in {400, 422}:
+        url, status, message = self._login.url, error.status, _message(error)
+        if status in {400, 422}:
             return Malformed(message)
-        if error.status == 413:
-            return TooLarge(message)
-        if error.status in {401, 403}:
-            return Away(f"{self._login.url} refuses the token: check INFLUX_TOKEN ({message})")
-        if error.status == 404:
+        if status == 413:
+            return _TooLarge(message)
+        if status in {401, 403}:
+            return Away(f"{url} refuses the token: check INFLUX_TOKEN ({message})", setting="INFLUX_TOKEN")
+        if status == 404:
             return Away(
-                f"{self._login.url} has no bucket {self._login.bucket!r}: check INFLUX_BUCKET ({message})"
+                f"{url} has no bucket {self._login.bucket!r} in organisation {self._login.org!r}:"
+                f" check INFLUX_BUCKET and INFLUX_ORG ({message})",
+                setting="INFLUX_BUCKET",
             )
-        return Away(f"{self._login.url} answers {error.status} ({message})", _retry_after_s(error))
+        if status == 429 or status >= 500:
+            return Away(f"{url} answers {status} ({message})", retry_after_s=_retry_after_s(error))
+        return self._not_influx(f"{status} ({message})")
+
+
+def sift(pieces: Sequence[bytes], write: Callable[[bytes], None]) -> Iterator[tuple[range, str]]:
+    """Write ``pieces`` in order, as many together as possible; what is malformed is found by halving.
+
+    Yields which of them were taken, with "", or refused for good, with the database's reason; those before
+    were yielded before. An Away that ``write`` raises passes through: what was not yielded is undecided.
+    """
+    begin, together = 0, len(pieces)
+    while begin < len(pieces):
+        span = range(begin, min(begin + together, len(pieces)))
+        reason = ""
+        try:
+            write(b"".join(pieces[span.start : span.stop]))
+        except Malformed as error:
+            if len(span) > 1:
+                together = len(span) // 2
+                continue
+            reason = str(error)
+        yield span, reason
+        begin = span.stop
+        together *= 2
+
+
+def _halves(lines: bytes) -> tuple[bytes, bytes] | None:
+    """The lines in two parts, or None when it is a single one."""
+    pieces = list(whole_lines(lines))
+    middle = len(pieces) // 2
+    return (b"".join(pieces[:middle]), b"".join(pieces[middle:])) if middle else None
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong, without urllib3's name for the connection before it."""
+    if isinstance(error, urllib3.exceptions.TimeoutError):
+        return "no answer in time"
+    return str(error).rpartition(": ")[2]
 
 
 def _message(error: ApiException) -> str:
     try:
         return str(json.loads(error.body)["message"])
     except (ValueError, LookupError, TypeError):
-        return str(error.body or error.reason or "no reason given")[:500]
+        return str(error.body or error.reason or "no reason given").strip()[:500]
 
 
 def _retry_after_s(error: ApiException) -> float:
-    try:
-        return min(float(error.headers["Retry-After"]), 60.0)
-    except (ValueError, LookupError, TypeError):
+    """Of the header Retry-After: seconds, or a date."""
+    text = error.headers.get("Retry-After") if error.headers else None
+    if not text:
         return 0.0
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+        except ValueError:
+            return 0.0
+    return min(max(seconds, 0.0), RETRY_AFTER_LIMIT_S)

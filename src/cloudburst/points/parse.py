@@ -95,13 +95,14 @@ def parse(text: str, *, precision: str = "ns", now: int) -> Iterator[Point]:
         position = found.end()
 
 
-def whole_lines(text: str) -> Iterator[str]:
-    """Cut ``text`` into lines with their newlines; a newline within a quoted value does not end a line."""
+def whole_lines(lines: bytes) -> Iterator[bytes]:
+    """Cut ``lines`` after their newlines; a newline within a quoted text does not end a line."""
+    text = lines.decode("utf-8", "surrogateescape")
     position = 0
     while position < len(text):
         found = _LINE.match(text, position)
         stop = found.end() if found else text.find("\n", position) + 1 or len(text)
-        yield text[position:stop]
+        yield text[position:stop].encode("utf-8", "surrogateescape")
         position = stop
 
 

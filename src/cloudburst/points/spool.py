@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 SUFFIX = ".lp"
 REFUSED = "refused.txt"
 """Lines that the database will never take, kept for whoever wants to know."""
 
+REFUSED_LIMIT_BYTES = 16 << 20
+
 
 class Spool:
-    """A directory of numbered files of line protocol; what ``add`` has returned from survives a power cut."""
+    """A directory of numbered files of line protocol; what ``add`` has returned from survives a power cut.
 
-    def __init__(self, directory: Path) -> None:
+    One thread adds, another takes away.
+    """
+
+    def __init__(self, directory: Path, limit_bytes: int) -> None:
         self._directory = directory
+        self._limit_bytes = limit_bytes
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         for unfinished in directory.glob("*.tmp"):
             unfinished.unlink()
         names = self._names()
         self._next = int(Path(names[-1]).stem) + 1 if names else 0
+        self._lock = threading.Lock()
         self._bytes = sum((directory / name).stat().st_size for name in names)
         self._count = len(names)
 
     def __bool__(self) -> bool:
         return self._count > 0
 
-    @property
-    def size_bytes(self) -> int:
-        """Bytes that wait."""
-        return self._bytes
+    def __str__(self) -> str:
+        return f"{self._bytes / 1e6:.1f} MB of points in {self._directory}"
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether so much more is within the limit."""
+        return self._bytes + size_bytes <= self._limit_bytes
 
     def add(self, lines: bytes) -> None:
         """Put lines at the end. Raises OSError, such as for a full disk; then nothing was added."""
@@ -41,13 +54,15 @@ class Spool:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.rename(target)
+            self._sync()
         except OSError:
             temporary.unlink(missing_ok=True)
+            target.unlink(missing_ok=True)
             raise
-        self._sync()
         self._next += 1
-        self._bytes += len(lines)
-        self._count += 1
+        with self._lock:
+            self._bytes += len(lines)
+            self._count += 1
 
     def first(self) -> tuple[Path, bytes]:
         """The oldest file and its lines; only when there is one."""
@@ -58,13 +73,17 @@ class Spool:
         """Forget a file: its lines are in the database."""
         size = path.stat().st_size
         path.unlink()
-        self._bytes -= size
-        self._count -= 1
+        with self._lock:
+            self._bytes -= size
+            self._count -= 1
 
-    def refuse(self, line: bytes, reason: str) -> None:
-        """Put a line aside that the database will never take."""
-        with (self._directory / REFUSED).open("ab") as file:
-            file.write(f"# {reason}\n".encode() + line + b"\n")
+    def refuse(self, lines: bytes, reason: str) -> None:
+        """Put lines aside that the database will never take; only the first so many are kept."""
+        path = self._directory / REFUSED
+        log.error("points: the database refuses spooled points for good, see %s: %s", path, reason)
+        with path.open("ab") as file:
+            if file.tell() + len(lines) <= REFUSED_LIMIT_BYTES:
+                file.write(f"# {reason}\n".encode() + lines.rstrip(b"\n") + b"\n")
 
     def _names(self) -> list[str]:
         return sorted(entry.name for entry in os.scandir(self._directory) if entry.name.endswith(SUFFIX))

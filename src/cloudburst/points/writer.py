@@ -1,9 +1,9 @@
 """The worker's way to the database: points are acknowledged or safe on disk before their job is final.
 
 One thread writes what has come together since its last write, so that many short jobs share a write and a
-single job waits for none. When the database is away for longer than a moment, points go to the spool at
-once and are delivered in order when it is back, also by the next worker. Writing twice overwrites, so a
-write whose answer was lost does no harm.
+single job waits for none. When the database is away for longer than a moment, points go to the spool, and so
+do all that follow until another thread (``drain``) has delivered it: in order, also after a restart. Every
+line has its time, so writing it twice overwrites, and a write whose answer was lost does no harm.
 """
 
 from __future__ import annotations
@@ -12,26 +12,37 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from cloudburst.points.database import Away, Database, Login, Malformed, TooLarge
+from cloudburst.errors import PointsError
+from cloudburst.points.database import Away, Database, Login, sift
+from cloudburst.points.drain import Drain
+from cloudburst.points.parse import whole_lines
 from cloudburst.points.spool import Spool
 
 log = logging.getLogger(__name__)
 
-BATCH_BYTES = 1 << 20
-"""Bytes per write: about 10,000 lines."""
+BATCH_BYTES = 1 << 19
+"""Bytes per write: about the 5,000 lines that InfluxDB likes best."""
 
 PATIENCE_S = 2.0
 """A database that is away for so long is away: points go to the spool."""
 
-RETRY_S = 1.0
-"""How often a database that is away is tried again."""
+FIRST_PAUSE_S = 0.1
+ROOM_PAUSE_S = 1.0
+"""How often it is tried again when the spool has no room either."""
+
+SHORTEST_TIMEOUT_S = 0.5
+BACKGROUND_TIMEOUT_S = 30.0
+"""How long one write of the spool may take; nobody waits for it."""
 
 SPOOL_LIMIT_BYTES = 4 << 30
+
+State = Literal["acknowledged", "spooled", "rejected"]
 
 
 @dataclass(frozen=True)
@@ -39,18 +50,44 @@ class Answer:
     """What became of the points of one submission."""
 
     token: str
-    state: Literal["acknowledged", "spooled", "rejected"]
+    state: State
     message: str = ""
+    """Why they were rejected, in the database's words."""
+
+
+class _Submission:
+    """Lines that share a token, and what has become of them so far."""
+
+    def __init__(self, lines: bytes, token: str) -> None:
+        self.lines = lines if lines.endswith(b"\n") else lines + b"\n"
+        self.token = token
+        self.undecided = 0
+        self.state: State = "acknowledged"
+        self.message = ""
+
+    def parts(self) -> list[_Part]:
+        """Its lines, in order; the submission is decided when all of these are."""
+        parts = [_Part(lines, self) for lines in _cut(self.lines)]
+        self.undecided = len(parts)
+        return parts
+
+    def decide(self, state: State, message: str) -> None:
+        """One more part is decided. What is rejected stays so; what is spooled is not acknowledged."""
+        self.undecided -= 1
+        if self.state == "acknowledged" or state == "rejected":
+            self.state, self.message = state, self.message or message
 
 
 @dataclass(frozen=True)
-class _Submission:
+class _Part:
+    """So much of a submission as goes into one write."""
+
     lines: bytes
-    token: str
+    of: _Submission
 
 
 class PointWriter:
-    """Takes points from the worker's loop and answers for each submission, in a thread of its own."""
+    """Takes points from the worker's loop, and answers for each submission."""
 
     def __init__(
         self,
@@ -61,24 +98,30 @@ class PointWriter:
         patience_s: float = PATIENCE_S,
         spool_limit_bytes: int = SPOOL_LIMIT_BYTES,
     ) -> None:
-        """``called`` is called, from the thread, when ``poll`` has something to say."""
-        self._database = Database(login)
-        self._spool = Spool(spool_dir)
+        """``called`` is called, from a thread, when ``poll`` has something to say.
+
+        What an earlier writer left in ``spool_dir`` is delivered first.
+        """
         self._called = called
         self._patience_s = patience_s
-        self._spool_limit_bytes = spool_limit_bytes
         self._waiting: deque[_Submission] = deque()
         self._answers: deque[Answer] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._away_since = -patience_s if self._spool else 0.0
-        self._retry_at = 0.0
+        self._roomier = False
+        self._jobs_wait = False
+        self._spool = Spool(spool_dir, spool_limit_bytes)
+        self._database = Database(login, timeout_s=max(patience_s, SHORTEST_TIMEOUT_S))
+        in_background = Database(login, timeout_s=BACKGROUND_TIMEOUT_S)
+        self._drain = Drain(self._spool, in_background, removed=self._room_made)
         self._thread = threading.Thread(target=self._run, name="points", daemon=True)
         self._thread.start()
 
     def submit(self, lines: bytes, token: str) -> None:
-        """Hand over line protocol (nanoseconds); ``token`` comes back with the answer."""
+        """Hand over line protocol, every line with its time in ns; ``token`` comes back with the answer."""
         with self._changed:
+            if self._closing:
+                raise PointsError("points cannot be written any more: the worker is stopping")
             self._waiting.append(_Submission(lines, token))
             self._changed.notify()
 
@@ -90,152 +133,136 @@ class PointWriter:
         return answers
 
     def close(self, grace_s: float) -> None:
-        """Write or spool what is left, within ``grace_s``."""
+        """Write or spool what is left and deliver the spool, as far as that goes within ``grace_s``.
+
+        A submission without an answer by then has none: its job is not final, and will be run again.
+        """
+        deadline = time.monotonic() + grace_s
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join(grace_s)
+        self._drain.close(max(deadline - time.monotonic(), 0.0))
 
     # -- the thread ------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: bool(self._waiting) or self._closing, self._pause())
-                batch = self._take()
-                closing = self._closing and not batch
-            try:
-                if self._spool and time.monotonic() >= self._retry_at:
-                    self._drain()
-                if batch:
-                    self._deliver(batch)
-            except Exception:
-                log.exception("points: trying again")
-                with self._changed:
-                    self._waiting.extendleft(reversed(batch))
-                time.sleep(RETRY_S)
-            if closing:
-                self._database.close()
-                return
-
-    def _pause(self) -> float | None:
-        return max(self._retry_at - time.monotonic(), 0.0) if self._spool else None
-
-    def _take(self) -> list[_Submission]:
-        batch: list[_Submission] = []
-        size = 0
-        while self._waiting and (not batch or size + len(self._waiting[0].lines) <= BATCH_BYTES):
-            batch.append(self._waiting.popleft())
-            size += len(batch[-1].lines)
-        return batch
-
-    def _deliver(self, batch: list[_Submission]) -> None:
-        """Write a batch and answer for each of its submissions, whatever happens."""
-        lines = b"".join(submission.lines for submission in batch)
-        while True:
-            if self._spool and self._keep(batch, lines):
-                return
-            try:
-                self._write(lines)
-            except Away as away:
-                self._note_away(away)
-                if time.monotonic() - self._away_since >= self._patience_s and self._keep(batch, lines):
+        while parts := self._take():
+            while parts:
+                try:
+                    self._deliver(parts)
+                except Exception:
+                    # Whatever it is, nothing may be lost by giving up.
+                    log.exception("points: cannot be written, trying again")
+                if parts and not self._wait_for_room():
                     return
-                time.sleep(min(max(away.retry_after_s, 0.2), RETRY_S))
-            except Malformed as error:
-                self._find_malformed(batch, str(error))
-                return
-            else:
-                self._note_back()
-                self._answer(batch, "acknowledged")
-                return
+        self._database.close()
 
-    def _find_malformed(self, batch: list[_Submission], message: str) -> None:
-        """Some lines of the batch are wrong; only the submissions that they came with are."""
-        if len(batch) == 1:
-            self._answer(batch, "rejected", message)
-            return
-        middle = len(batch) // 2
-        self._deliver(batch[:middle])
-        self._deliver(batch[middle:])
+    def _take(self) -> deque[_Part]:
+        """Wait for submissions and take about a batch of them; empty when there will be none."""
+        parts: deque[_Part] = deque()
+        size = 0
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closing)
+            while self._waiting and (not parts or size + len(self._waiting[0].lines) <= BATCH_BYTES):
+                submission = self._waiting.popleft()
+                size += len(submission.lines)
+                parts.extend(submission.parts())
+        return parts
 
-    def _keep(self, batch: list[_Submission], lines: bytes) -> bool:
-        """Put a batch on disk; False when there is no room, and the database has to be waited for."""
-        if self._spool.size_bytes + len(lines) > self._spool_limit_bytes:
-            log.error("points: the spool is full, jobs wait for the database")
-            return False
+    def _deliver(self, parts: deque[_Part]) -> None:
+        """Write parts, or else spool them; those for which neither was possible stay in ``parts``."""
+        if not self._spool:
+            try:
+                self._write(parts)
+            except Away as away:
+                self._drain.away(away)
+        while parts and self._keep(parts):
+            pass
+
+    def _write(self, parts: deque[_Part]) -> None:
+        for span, reason in sift([part.lines for part in parts], self._write_patiently):
+            self._settle(parts, len(span), "rejected" if reason else "acknowledged", reason)
+        self._jobs_wait = False
+        self._drain.back()
+
+    def _write_patiently(self, lines: bytes) -> None:
+        """Write lines. Raises Malformed, or Away if the database is away for longer than a moment."""
+        give_up_at = 0.0
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                return self._database.write(lines)
+            except Away as away:
+                give_up_at = give_up_at or time.monotonic() + self._patience_s
+                wait_s = max(away.retry_after_s, pause_s)
+                if away.setting or self._closing or time.monotonic() + wait_s > give_up_at:
+                    raise
+            time.sleep(wait_s)
+            pause_s *= 2
+
+    def _keep(self, parts: deque[_Part]) -> bool:
+        """Put as many parts on disk as go into one write; False when there is no room."""
+        count, size = 0, 0
+        while count < len(parts) and (not count or size + len(parts[count].lines) <= BATCH_BYTES):
+            size += len(parts[count].lines)
+            count += 1
+        if not self._spool.has_room(size):
+            return self._no_room(f"the spool is full ({self._spool})")
         try:
-            self._spool.add(lines)
+            self._spool.add(b"".join([part.lines for part in islice(parts, count)]))
         except OSError as error:
-            log.error("points: cannot be spooled (%s), jobs wait for the database", error)
-            return False
-        self._answer(batch, "spooled")
+            return self._no_room(f"they cannot be kept on disk ({error.strerror})")
+        self._jobs_wait = False
+        self._settle(parts, count, "spooled")
+        self._drain.spooled()
         return True
 
-    def _drain(self) -> None:
-        """Deliver the spool, oldest first, until it is empty or the database is away."""
-        while self._spool:
-            path, lines = self._spool.first()
-            try:
-                self._write_salvaging(lines)
-            except Away as away:
-                self._note_away(away)
-                self._retry_at = time.monotonic() + max(away.retry_after_s, RETRY_S)
-                return
-            self._spool.remove(path)
-        self._note_back()
-        log.info("points: the spool is delivered")
+    def _no_room(self, why: str) -> Literal[False]:
+        if not self._jobs_wait:
+            self._jobs_wait = True
+            log.error("points: %s: jobs wait until the database takes them", why)
+        return False
 
-    def _write(self, lines: bytes) -> None:
-        """Write lines, in pieces if the database wants that."""
-        try:
-            self._database.write(lines)
-        except TooLarge as error:
-            first, second = _halves(lines)
-            if not second:
-                raise Malformed(str(error)) from error
-            self._write(first)
-            self._write(second)
+    def _settle(self, parts: deque[_Part], count: int, state: State, message: str = "") -> None:
+        """The first so many parts are decided; answer for the submissions that are complete with them."""
+        answered = False
+        for _ in range(count):
+            submission = parts.popleft().of
+            submission.decide(state, message)
+            if not submission.undecided:
+                self._answers.append(Answer(submission.token, submission.state, submission.message))
+                answered = True
+        if answered:
+            self._called()
 
-    def _write_salvaging(self, lines: bytes) -> None:
-        """Write spooled lines; those that the database never takes are put aside, as their jobs are final."""
-        try:
-            self._write(lines)
-        except Malformed as error:
-            first, second = _halves(lines)
-            if second:
-                self._write_salvaging(first)
-                self._write_salvaging(second)
-            else:
-                log.error("points: the database refuses a spooled line for good: %s", error)
-                self._spool.refuse(first.strip(), str(error))
+    def _wait_for_room(self) -> bool:
+        """Wait until something may have changed for the better; False when the worker is stopping."""
+        with self._changed:
+            self._roomier = False
+            self._changed.wait_for(lambda: self._closing or self._roomier, ROOM_PAUSE_S)
+            return not self._closing
 
-    def _note_away(self, away: Away) -> None:
-        if not self._away_since:
-            self._away_since = time.monotonic()
-            log.warning("points: %s", away)
-
-    def _note_back(self) -> None:
-        if self._away_since:
-            log.info("points: the database is back")
-        self._away_since = 0.0
-
-    def _answer(
-        self,
-        batch: list[_Submission],
-        state: Literal["acknowledged", "spooled", "rejected"],
-        message: str = "",
-    ) -> None:
-        self._answers.extend(Answer(submission.token, state, message) for submission in batch)
-        self._called()
+    def _room_made(self) -> None:
+        with self._changed:
+            self._roomier = True
+            self._changed.notify()
 
 
-def _halves(lines: bytes) -> tuple[bytes, bytes]:
-    """Two halves at the newline nearest behind the middle; the second is empty for a single line."""
-    cut = lines.find(b"\n", len(lines) // 2)
-    if cut in {-1, len(lines) - 1}:
-        cut = lines.rfind(b"\n", 0, len(lines) // 2)
-    return (lines[: cut + 1], lines[cut + 1 :]) if cut >= 0 else (lines, b"")
+def _cut(lines: bytes) -> Iterator[bytes]:
+    """Lines in pieces for one write each."""
+    if len(lines) <= BATCH_BYTES:
+        yield lines
+        return
+    piece: list[bytes] = []
+    size = 0
+    for line in whole_lines(lines):
+        if piece and size + len(line) > BATCH_BYTES:
+            yield b"".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    yield b"".join(piece)
 
 
 def open_writer(login: Login, spool_dir: Path, *, called: Callable[[], None]) -> PointWriter | None:

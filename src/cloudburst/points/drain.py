@@ -1,0 +1,117 @@
+"""From the spool to the database, oldest first, whenever the database takes it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from cloudburst.points.database import Away, Database, Malformed, sift
+from cloudburst.points.parse import whole_lines
+from cloudburst.points.spool import Spool
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 8.0
+"""The pause after a failure doubles from the first to the longest of these."""
+
+
+class Drain:
+    """Delivers the spool in a thread of its own, so that a database that hangs holds up no job."""
+
+    def __init__(self, spool: Spool, database: Database, *, removed: Callable[[], None]) -> None:
+        """``removed`` is called, from the thread, whenever the spool has become smaller."""
+        self._spool = spool
+        self._database = database
+        self._removed = removed
+        self._changed = threading.Condition()
+        self._closing = False
+        self._pause_s = FIRST_PAUSE_S
+        self._not_before = 0.0
+        self._reason = ""
+        """Why the database was away the last time, as it was logged."""
+        self._thread = threading.Thread(target=self._run, name="points-spool", daemon=True)
+        self._thread.start()
+
+    def spooled(self) -> None:
+        """To be called after each addition to the spool."""
+        with self._changed:
+            self._changed.notify()
+
+    def away(self, away: Away) -> None:
+        """Leave the database alone for a while; log why, unless that was logged before."""
+        with self._changed:
+            if str(away) != self._reason:
+                self._reason = str(away)
+                log.log(
+                    logging.ERROR if away.setting else logging.WARNING,
+                    "points: %s; until it takes them they are kept on disk",
+                    away,
+                )
+            self._not_before = time.monotonic() + max(away.retry_after_s, self._pause_s)
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+
+    def back(self) -> None:
+        """Log that the database takes points again, if it was logged that it did not."""
+        with self._changed:
+            self._pause_s = FIRST_PAUSE_S
+            if self._reason:
+                self._reason = ""
+                log.info("points: the database takes them again")
+
+    def close(self, grace_s: float) -> None:
+        """Deliver what the database takes without a further pause, within ``grace_s``."""
+        with self._changed:
+            self._closing = True
+            self._not_before = 0.0
+            self._changed.notify()
+        self._thread.join(grace_s)
+        if self._spool:
+            log.warning("points: %s, for the next worker with this state directory to deliver", self._spool)
+
+    def _run(self) -> None:
+        while self._is_time():
+            try:
+                self._deliver_first()
+            except Away as away:
+                self.away(away)
+                if self._closing:
+                    break
+            except Exception:
+                # Whatever it is, such as a disk that cannot be read: nothing may be lost by giving up.
+                log.exception("points: the spool cannot be delivered, trying again")
+                self.away(Away("the spool cannot be delivered"))
+                if self._closing:
+                    break
+        self._database.close()
+
+    def _is_time(self) -> bool:
+        """Wait until there is something to deliver; False when there is nothing, and never will be."""
+        with self._changed:
+            while True:
+                pause_s = self._not_before - time.monotonic() if self._spool else None
+                if pause_s is not None and pause_s <= 0:
+                    return True
+                if self._closing and not self._spool:
+                    return False
+                self._changed.wait(pause_s)
+
+    def _deliver_first(self) -> None:
+        path, lines = self._spool.first()
+        try:
+            self._database.write(lines)
+        except Malformed:
+            self._deliver_but_malformed(lines)
+        self._spool.remove(path)
+        self.back()
+        self._removed()
+
+    def _deliver_but_malformed(self, lines: bytes) -> None:
+        """Their jobs are final, so all that can be done for lines that are refused is to keep them."""
+        pieces = list(whole_lines(lines))
+        # All of it before any is put aside: if the database goes away meanwhile, it all happens again.
+        for span, reason in list(sift(pieces, self._database.write)):
+            if reason:
+                self._spool.refuse(pieces[span.start], reason)
