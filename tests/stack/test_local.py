@@ -322,6 +322,16 @@ def test_a_lost_pid_file_leads_to_a_left_over_process_that_is_replaced(well: Sta
     assert zombie(pid)
 
 
+def test_a_broken_pid_file_leads_to_a_left_over_process_that_is_replaced(well: Stack) -> None:
+    pid = well.pids()["queue-dash"]
+    well.paths.record("queue-dash").write_text("{")
+
+    well.up()
+
+    assert any(line.startswith("left over: ") and str(pid) in line for line in well.lines)
+    assert (zombie(pid), well.status().state) == (True, "running")
+
+
 def test_another_number_of_slots_restarts_the_worker_gracefully(well: Stack) -> None:
     before = well.pids()
 
@@ -429,6 +439,14 @@ def test_a_port_in_use_is_reported_with_its_owner_and_starts_nothing(stack: Stac
     assert f"(pid {os.getpid()}): stop that, or use another port: --influx-port 0" in str(raised.value)
     assert stack.processes() == []
     assert not stack.paths.settings.exists()
+
+
+def test_a_directory_that_cannot_be_written_is_named(stack: Stack) -> None:
+    stack.paths.root.mkdir(parents=True)
+    (stack.paths.root / "run").write_text("in the way")
+
+    with pytest.raises(StackError, match=r"home/local/run: File exists: .* CLOUDBURST_HOME chooses another"):
+        stack.up()
 
 
 def test_a_service_that_dies_at_start_shows_its_last_words_and_takes_the_others_with_it(stack: Stack) -> None:

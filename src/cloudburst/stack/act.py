@@ -84,16 +84,16 @@ class Act:
                 if reason and service.name not in plan.stop:
                     self._say(f"{service.name}: {reason}; starting it again")
                 offsets[service.name] = self._make_room(self._paths.log(service.name))
-                started.append((service, self._start(service)))
+                self._start(service, started)
             for service, process in started[first:]:
                 self._wait(service, process, offsets[service.name])
 
-    def _start(self, service: Service) -> Process:
+    def _start(self, service: Service, started: list[tuple[Service, Process]]) -> None:
         for path, text in service.files.items():
             write_private(path, text)
         process = self._host.start(service.command, self._paths.log(service.name))
+        started.append((service, process))  # before anything can fail, such as the disk being full
         records.write(self._paths, Record(service.name, process, service.grace_s, service.settings))
-        return process
 
     def _wait(self, service: Service, process: Process, offset: int) -> None:
         """Return when the service does its work (StackError when it dies or takes too long)."""

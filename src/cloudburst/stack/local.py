@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cloudburst import config
@@ -57,7 +58,7 @@ def up(environ: Mapping[str, str], stack: str, wishes: Wishes, say: Say) -> Star
     directory = config.stack_dir(environ, stack)
     paths = Paths(directory)
     provider = LocalProvider(directory.parent)
-    with interruptible() as pause, held(paths.lock, say, pause, LOCK_WAIT_S):
+    with _explained(), interruptible() as pause, held(paths.lock, say, pause, LOCK_WAIT_S):
         provider.create(stack)
         paths.make()
         before = state.read(paths)
@@ -102,7 +103,7 @@ def down(environ: Mapping[str, str], stack: str, say: Say, *, purge: bool = Fals
     if not nodes:
         return False
     # Interrupting a stop harms nothing: what is left is on record, and the next stop takes it.
-    with held(paths.lock, say, time.sleep, LOCK_WAIT_S):
+    with _explained(), held(paths.lock, say, time.sleep, LOCK_WAIT_S):
         there = state.read(paths)
         act = Act(LocalHost(environ), paths, say, time.sleep)
         # First, so that a client that starts now is told that there is no stack.
@@ -119,6 +120,19 @@ def down(environ: Mapping[str, str], stack: str, say: Say, *, purge: bool = Fals
             for node in nodes:
                 provider.remove(node)
     return bool(running or strays)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what the disk refuses into StackError."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise StackError(
+            f"{where}{error.strerror or error}: the stack's directory must be yours and its disk not full; "
+            "CLOUDBURST_HOME chooses another place"
+        ) from error
 
 
 def _settings(wishes: Wishes, last: Settings | None, there: Facts, *, standard: bool) -> Settings:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from cloudburst.errors import StackError
 from cloudburst.hosts.process import Process
 from cloudburst.stack.paths import Paths, read_text, write_private
+
+log = logging.getLogger(__name__)
 
 SERVICES = ("queue", "filestore", "influx", "queue-dash", "worker")
 """In the order in which they start; they stop the other way round."""
@@ -27,13 +29,14 @@ class Record:
 
 
 def read(paths: Paths) -> dict[str, Record]:
-    """Records by service (StackError for one that cannot be understood)."""
+    """Records by service; one that cannot be understood is as good as none, as its process has a mark too."""
     found = {}
     for service in SERVICES:
         path = paths.record(service)
         text = read_text(path)
-        if text:
-            found[service] = _parse(service, text, str(path))
+        record = _parse(service, text, str(path)) if text else None
+        if record:
+            found[service] = record
     return found
 
 
@@ -45,7 +48,7 @@ def remove(paths: Paths, service: str) -> None:
     paths.record(service).unlink(missing_ok=True)
 
 
-def _parse(service: str, text: str, source: str) -> Record:
+def _parse(service: str, text: str, source: str) -> Record | None:
     try:
         raw = json.loads(text)
         return Record(
@@ -55,7 +58,5 @@ def _parse(service: str, text: str, source: str) -> Record:
             settings={str(key): str(value) for key, value in raw["settings"].items()},
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StackError(
-            f"{source}: does not say which process {service} is ({error!r}): "
-            "stop that process and remove the file"
-        ) from error
+        log.warning("%s: broken pid file (%r)", source, error)
+        return None
