@@ -37,4 +37,4 @@ jobs = [queue.enqueue(function, json.loads(description)) for description in desc
 for job in jobs:
     while job.get_status(refresh=True) not in {"finished", "failed", "canceled"}:
         time.sleep(0.1)
-    print(job.get_status(), job.return_value() if job.is_finished else job.latest_result().exc_string)
+    print(job.get_status().value, job.return_value() if job.is_finished else job.latest_result().exc_string)
