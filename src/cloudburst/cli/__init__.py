@@ -9,10 +9,13 @@ import traceback
 
 import click
 
-from cloudburst import log, names
-from cloudburst.cli.ensembles import cancel, failures, logs, results, retry, status, submit, watch
+from cloudburst import names
+from cloudburst.cli.ensembles import cancel, retry, submit, watch
+from cloudburst.cli.options import is_verbose, verbose_option
 from cloudburst.cli.payload import payload
+from cloudburst.cli.results import failures, logs, results
 from cloudburst.cli.stack import stack
+from cloudburst.cli.status import status
 from cloudburst.errors import CloudburstError
 
 EXIT_INTERRUPTED = 130
@@ -28,9 +31,9 @@ class InOrder(click.Group):
 
 
 @click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(names.VERSION, prog_name="cloudburst")
-@click.option("-v", "--verbose", is_flag=True, help="Say more, and show tracebacks of errors.")
-def cloudburst(verbose: bool) -> None:
+@click.version_option(names.VERSION, prog_name="cloudburst", message="%(prog)s %(version)s")
+@verbose_option
+def cloudburst() -> None:
     """Run ensembles: one Python simulation over thousands to millions of scenarios.
 
     \b
@@ -38,8 +41,6 @@ def cloudburst(verbose: bool) -> None:
     Run an ensemble:   cloudburst submit floods --payload model/ -f worker.work --jobs jobs.jsonl --watch
     See its results:   cloudburst results floods
     """
-    if verbose:
-        log.configure(verbose=True)
 
 
 for command in COMMANDS:
@@ -49,19 +50,27 @@ for command in COMMANDS:
 def main() -> None:
     """Entry point of ``cloudburst``."""
     try:
-        sys.exit(cloudburst.main(standalone_mode=False))
+        code = cloudburst.main(standalone_mode=False)
+        sys.stdout.flush()
     except CloudburstError as error:
-        if {"-v", "--verbose"} & set(sys.argv):
+        if is_verbose():
             traceback.print_exc()
-        click.echo(f"cloudburst: {error}", err=True)
-        sys.exit(error.exit_code)
+        _tell(f"cloudburst: {error}", error)
+        code = error.exit_code
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt) as error:
+        _tell("interrupted", error.__cause__ or error)
+        code = EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has had enough
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        code = 0
+    sys.exit(code)
+
+
+def _tell(message: str, error: BaseException) -> None:
+    """Print the message and what was noted about the error on its way here."""
+    for line in (message, *getattr(error, "__notes__", ())):
+        click.echo(line, err=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-from cloudburst import names
+from cloudburst import log, names
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,13 +18,32 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|)")
 
 
 def stack_option(command: F) -> F:
-    """``--stack NAME``."""
-    return click.option(
+    """``--stack NAME``, passed as ``stack_name``, and ``--verbose``."""
+    stack = click.option(
         "--stack",
         "stack_name",
         metavar="NAME",
         help=f"Name of the stack [default: $CLOUDBURST_STACK, else {names.LOCAL_STACK}].",
-    )(command)
+    )
+    return stack(verbose_option(command))
+
+
+def verbose_option(command: F) -> F:
+    """``--verbose``, before the command or behind it; ``is_verbose`` tells."""
+    return click.option(
+        "-v", "--verbose", is_flag=True, expose_value=False, callback=_configure,
+        help="Say more, and show tracebacks of errors.",
+    )(command)  # fmt: skip
+
+
+def is_verbose() -> bool:
+    """Whether the user wants to see everything."""
+    return logging.getLogger().isEnabledFor(logging.DEBUG)
+
+
+def _configure(_: click.Context, __: click.Parameter, verbose: bool) -> None:
+    if verbose:
+        log.configure(verbose=True)
 
 
 class Duration(click.ParamType[float]):

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cloudburst import archive, names
-from cloudburst.cli.options import stack_option
+from cloudburst.cli.options import stack_option, verbose_option
 from cloudburst.config import payload_settings
 from cloudburst.ensemble import Stack
 
@@ -24,10 +24,14 @@ def payload() -> None:
     show_default=True, help="The archive to write.",
 )  # fmt: skip
 @click.option("-f", "--function", help="Also check that this function is there, such as worker.work.")
+@verbose_option
 def build(directory: Path, output: Path, function: str | None) -> None:
     """Pack DIRECTORY into an archive, unless it would not run. Prints its digest.
 
-    The same contents give the same archive. Example: cloudburst payload build model/ -f worker.work
+    The same contents give the same archive.
+
+    \b
+    cloudburst payload build model/ --function worker.work
     """
     if directory.is_dir():
         payload_settings(directory)
@@ -46,5 +50,8 @@ def post(source: Path, as_name: str, stack_name: str | None) -> None:
     """Store a payload for jobs that stock RQ clients enqueue. Prints its digest.
 
     Jobs that start afterwards run it; no worker has to be restarted.
+
+    \b
+    cloudburst payload post model/
     """
     click.echo(Stack.connect(stack_name).post(source, as_name))

@@ -112,7 +112,15 @@ class Stack:
         return self._queue.patiently(workers.queue_depth, self._queue.redis, self.endpoints.queue)
 
     def output(self, job_id: str) -> str:
-        """The end of what a job has printed: while it runs, about a second old, or after it failed."""
+        """The end of what a job has printed: while it runs, about a second old, or after it failed.
+
+        "" when it has printed nothing, or has finished. Raises EnsembleError when there is no such job.
+        """
+        if not self._queue.patiently(output.is_known, self._queue.redis, job_id):
+            raise EnsembleError(
+                f"no job {job_id!r} here: its id is the ensemble's, a dash and its index; finished jobs are "
+                "forgotten after an hour, their results are kept"
+            )
         return self._queue.patiently(output.read, self._queue.redis, job_id)
 
     @cached_property

@@ -16,6 +16,11 @@ def publish(client: Redis, job_id: str, tail: bytes) -> None:
     client.setex(f"cb:output:{job_id}", KEPT_S, encoding.output(tail))
 
 
+def is_known(client: Redis, job_id: str) -> bool:
+    """Whether there is such a job; finished ones are forgotten after a while."""
+    return bool(client.exists(f"rq:job:{job_id}"))
+
+
 def read(client: Redis, job_id: str) -> str:
     """The end of the output of a job that runs, or has failed; "" when nothing is known of it."""
     kept = cast("bytes | None", client.hget(f"rq:job:{job_id}", "cb_output"))

@@ -1,0 +1,133 @@
+"""The commands for what jobs left behind: results, failures, logs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+
+import click
+
+from cloudburst.cli import tables
+from cloudburst.cli.options import stack_option
+from cloudburst.ensemble import Stack
+from cloudburst.errors import ConfigError
+from cloudburst.model import FailureGroup
+
+LISTED = 20
+CELL_WIDTH = 32
+
+LESS_TELLING = frozenset({"node", "started_at", "attempt"})
+"""Columns that are left out of the table on the terminal, not of files."""
+
+
+@click.command()
+@click.argument("name", metavar="ENSEMBLE")
+@click.option("--csv", "csv_file", metavar="FILE", help="Write CSV; - for stdout.")
+@click.option("--parquet", "parquet_file", metavar="FILE", help="Write Parquet.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON Lines to stdout.")
+@stack_option
+def results(
+    name: str, csv_file: str | None, parquet_file: str | None, as_json: bool, stack_name: str | None
+) -> None:
+    """Show what the jobs returned beside their parameters: the first rows, or everything into a file.
+
+    \b
+    cloudburst results floods
+    cloudburst results floods --parquet floods.parquet
+    cloudburst results floods --json | jq .value.peak
+    """
+    ensemble = Stack.connect(stack_name).ensemble(name)
+    found = ensemble.results()
+    if parquet_file:
+        with _written(parquet_file):
+            click.echo(f"{parquet_file}: {found.to_parquet(parquet_file):,} rows", err=True)
+    if csv_file == "-":
+        found.to_csv(sys.stdout)
+    elif csv_file:
+        with _written(csv_file):
+            click.echo(f"{csv_file}: {found.to_csv(csv_file):,} rows", err=True)
+    if as_json:
+        found.to_json_lines(sys.stdout)
+    if not (parquet_file or csv_file or as_json):
+        columns, rows = found.head(LISTED)
+        _print_rows(columns, rows)
+        ended = ensemble.status().ended
+        click.echo(f"{len(rows):,} of {ended:,} results; all: --csv FILE, --parquet FILE, --json", err=True)
+
+
+@contextlib.contextmanager
+def _written(target: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{target}: cannot be written ({error.strerror})") from error
+
+
+def _print_rows(columns: list[str], rows: list[list[object]]) -> None:
+    empty = {name for number, name in enumerate(columns) if all(row[number] in (None, "") for row in rows)}
+    shown = [number for number, name in enumerate(columns) if name not in LESS_TELLING | empty]
+    table = tables.table()
+    for number in shown:
+        table.add_column(columns[number], no_wrap=True, overflow="ellipsis", max_width=CELL_WIDTH)
+    for row in rows:
+        table.add_row(*(_cell(row[number]) for number in shown))
+    tables.console().print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@click.command()
+@click.argument("name", metavar="ENSEMBLE")
+@stack_option
+def failures(name: str, stack_name: str | None) -> None:
+    """Show failed jobs by kind: how many, and for one of each the traceback and what it printed.
+
+    \b
+    cloudburst failures floods
+    """
+    ensemble = Stack.connect(stack_name).ensemble(name)
+    groups = ensemble.failures()
+    if not groups:
+        click.echo(f"no failed jobs in {ensemble.id}", err=True)
+        return
+    for group in groups:
+        _print_group(group)
+    one_kind = f" [--fingerprint {groups[0].fingerprint}]" if len(groups) > 1 else ""
+    click.echo(f"run them again: cloudburst retry {ensemble.id}{one_kind}", err=True)
+
+
+def _print_group(group: FailureGroup) -> None:
+    click.secho(f"{group.count:,} × {group.error}", bold=True)
+    click.echo(f"fingerprint {group.fingerprint}, such as job {group.index} ({group.job_id})")
+    click.echo(f"description {json.dumps(group.description)}")
+    if group.traceback and group.traceback.strip() != group.error.strip():
+        click.echo(f"\n{group.traceback.rstrip()}")
+    if group.output.strip():
+        click.echo(f"\nIt printed:\n{group.output.rstrip()}")
+    click.echo()
+
+
+@click.command()
+@click.argument("job_id", metavar="JOB")
+@stack_option
+def logs(job_id: str, stack_name: str | None) -> None:
+    """Show the end of what a job has printed, while it runs or after it failed.
+
+    JOB is its id: the ensemble's id, a dash and the job's index.
+
+    \b
+    cloudburst logs floods-3k9x1c-17
+    """
+    text = Stack.connect(stack_name).output(job_id)
+    if text:
+        click.echo(text, nl=not text.endswith("\n"))
+    else:
+        click.echo(
+            f"{job_id} has printed nothing so far, or it has finished: that output is not kept", err=True
+        )

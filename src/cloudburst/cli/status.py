@@ -1,0 +1,83 @@
+"""``cloudburst status``: all ensembles, or one of them; the queue and the workers."""
+
+from __future__ import annotations
+
+import time
+
+import click
+from rich.console import Console
+
+from cloudburst.cli import tables
+from cloudburst.cli.options import stack_option
+from cloudburst.ensemble import Stack
+from cloudburst.ensemble.pace import Pace, sentence
+from cloudburst.model import EnsembleStatus
+
+LISTED = 20
+
+
+@click.command()
+@click.argument("name", metavar="[ENSEMBLE]", required=False)
+@stack_option
+def status(name: str | None, stack_name: str | None) -> None:
+    """Show all ensembles, or one in detail; the queue and the workers.
+
+    \b
+    cloudburst status
+    cloudburst status floods
+    """
+    stack = Stack.connect(stack_name)
+    console = tables.console()
+    if name is None:
+        ensembles = stack.ensembles()
+        _print_ensembles(console, [ensemble.status() for ensemble in ensembles[:LISTED]])
+        if len(ensembles) > LISTED:
+            console.print(f"and {len(ensembles) - LISTED:,} older ones")
+    else:
+        _print_one(console, stack.ensemble(name).status())
+    console.print()
+    _print_queue(console, stack)
+
+
+def _print_ensembles(console: Console, statuses: list[EnsembleStatus]) -> None:
+    if not statuses:
+        console.print("no ensembles yet: cloudburst submit makes one")
+        return
+    table = tables.table()
+    for title in ("ensemble", "created", "state"):
+        table.add_column(title, no_wrap=True)
+    for title in ("jobs", "waiting", "running", "finished", "failed", "cancelled"):
+        table.add_column(title, justify="right")
+    for one in statuses:
+        counts = (one.total, one.waiting, one.running, one.finished, one.failed, one.cancelled)
+        table.add_row(one.id, tables.moment(one.created_at), _state(one), *(f"{count:,}" for count in counts))
+    console.print(table)
+
+
+def _print_one(console: Console, one: EnsembleStatus) -> None:
+    pace = Pace()
+    pace.observe(one, time.time())
+    console.print(f"{one.id}: {_state(one)}, created {tables.moment(one.created_at)}")
+    console.print(f"function  {one.function}")
+    console.print(f"payload   {one.payload or 'the current worker.zip'}")
+    console.print(f"jobs      {sentence(one, pace)}")
+    for title, text in (("now", one.note), ("error", one.error if one.state == "failed" else "")):
+        if text:
+            console.print(f"{title:<10}{text}")
+
+
+def _print_queue(console: Console, stack: Stack) -> None:
+    console.print(f"{stack.queue_depth():,} jobs wait in the queue")
+    workers = stack.workers()
+    for worker in workers:
+        console.print(f"worker {worker.name}: {worker.busy} of {worker.slots} slots busy, {worker.state}")
+    if not workers:
+        console.print("no worker is running: jobs wait until one is (./buildstack.sh --local)")
+
+
+def _state(one: EnsembleStatus) -> str:
+    if one.state != "open":
+        return one.state
+    if one.complete:
+        return "done"
+    return "running" if one.running or one.ended else "waiting"

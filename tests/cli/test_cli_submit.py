@@ -1,0 +1,120 @@
+"""submit, and the commands for payloads, as real processes."""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import Any
+
+from cloudburst import archive
+from tests.cli.shell import SUBMIT, Shell, double, last_line
+from tests.wait import wait_until
+
+
+def jobs_of(shell: Shell) -> list[dict[str, Any]]:
+    """Descriptions of the latest ensemble, after a worker has returned them as they came."""
+    ensemble = shell.stack.ensembles()[0]
+    with shell.worker(lambda params: params):
+        records = sorted(ensemble.watch(timeout_s=20), key=lambda record: record.index)
+    return [record.value for record in records]
+
+
+def test_submit_prints_the_id_alone_on_stdout_and_says_how_to_go_on(shell):
+    done = shell(*SUBMIT, stdin='{"seed": 1}\n\n{"seed": 2}\n')
+
+    assert (done.returncode, done.stdout) == (0, f"{shell.stack.ensembles()[0].id}\n")
+    assert re.fullmatch(
+        r"2 jobs submitted in [\d.]+ s\nsee how it goes: cloudburst watch floods-\w{6}\n", done.stderr
+    )
+    assert jobs_of(shell) == [{"seed": 1}, {"seed": 2}]
+
+
+def test_submit_reads_csv_and_python_iterables(shell):
+    (shell.directory / "jobs.csv").write_text("seed,spread\n1,0.5\n2,0.25\n")
+    (shell.directory / "scenarios.py").write_text("def jobs():\n    yield {'seed': 3}\n")
+
+    assert shell(*SUBMIT, "--jobs", "jobs.csv").returncode == 0
+    assert jobs_of(shell) == [{"seed": 1, "spread": 0.5}, {"seed": 2, "spread": 0.25}]
+    assert shell(*SUBMIT, "--jobs", "scenarios.py:jobs").returncode == 0
+    assert jobs_of(shell) == [{"seed": 3}]
+
+
+def test_jobs_that_cannot_be_read_are_one_line_and_cancel_what_was_accepted(shell):
+    (shell.directory / "jobs.jsonl").write_text('{"seed": 1}\n' * 600 + "[1, 2]\n")
+
+    done = shell(*SUBMIT, "--jobs", "jobs.jsonl")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    first, second = done.stderr.splitlines()
+    assert first == "cloudburst: jobs.jsonl:601: a job description is a JSON object, got [1, 2]"
+    assert second.startswith("500 jobs had been accepted into floods-")
+    assert shell.stack.ensemble("floods").status().state == "cancelled"
+
+
+def test_submit_refuses_what_cannot_be_meant(shell):
+    wrong_time = shell(*SUBMIT, "--timeout", "soon")
+    no_payload = shell("submit", "floods", "-p", "nowhere", "-f", "worker.work", stdin="{}\n")
+    no_function = shell("submit", "floods", "-p", "model", "-f", "worker.play", stdin="{}\n")
+
+    assert (wrong_time.returncode, no_payload.returncode, no_function.returncode) == (2, 3, 3)
+    assert "'soon' is no time: use 90s, 15min or 2h" in wrong_time.stderr
+    assert "worker.py does not define play" in no_function.stderr
+    assert shell.stack.ensembles() == []
+
+
+def test_submit_passes_its_options_on(shell):
+    done = shell(*SUBMIT, "--timeout", "1.5h", "--retries", "2", "--max-attempts", "1", stdin="{}\n")
+
+    fields = shell.redis.hgetall(f"cb:ens:{done.stdout.strip()}")
+    assert (fields[b"timeout"], fields[b"retries"], fields[b"max_attempts"]) == (b"5400", b"2", b"1")
+
+
+def test_submit_and_watch_in_one_prints_only_the_id_on_stdout(shell):
+    with shell.worker(double):
+        done = shell(*SUBMIT, "--watch", stdin='{"seed": 1}\n')
+
+    assert done.returncode == 0
+    assert re.fullmatch(r"floods-\w{6}\n", done.stdout)
+    assert "1 of 1 done" in last_line(done.stderr)
+
+
+def test_an_interrupted_submission_is_cancelled_and_says_so(shell):
+    (shell.directory / "slow.py").write_text(
+        "import time\n"
+        "def jobs():\n"
+        "    for seed in range(700):\n"
+        "        yield {'seed': seed}\n"
+        "    time.sleep(60)\n"
+    )
+    process = shell.start(*SUBMIT, "--jobs", "slow.py:jobs")
+    wait_until(lambda: shell.stack.queue_depth() == 500, 30, "the first chunk")
+
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert re.search(r"interrupted\n500 jobs had been accepted into floods-\w{6}; .* are cancelled", err)
+    assert shell.stack.ensemble("floods").status().state == "cancelled"
+
+
+def test_payload_build_and_post_print_the_digest(shell):
+    built = shell("payload", "build", "model", "-o", "worker.zip", "--function", "worker.work")
+    digest = archive.digest(shell.directory / "worker.zip")
+    posted = shell("payload", "post", "worker.zip")
+    as_named = shell("payload", "post", "model", "--as", "en_worker.zip")
+
+    assert (built.returncode, built.stdout) == (0, f"{digest}\n")
+    assert re.fullmatch(r"worker.zip: 2 files, \d+ bytes\n", built.stderr)
+    assert (posted.stdout, as_named.stdout) == (f"{digest}\n", f"{digest}\n")
+    assert shell.stack._files.etag("en_worker.zip") == digest
+
+
+def test_payload_build_says_what_would_not_run(shell):
+    (shell.directory / "model" / "Pipfile").unlink()
+
+    done = shell("payload", "build", "model")
+
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("cloudburst: model: no Pipfile")
+    assert not (shell.directory / "worker.zip").exists()
