@@ -35,6 +35,7 @@ def test_the_configuration_keeps_every_job() -> None:
         'save ""',
         "maxmemory-policy noeviction",
         "hash-max-ziplist-value 2048",
+        "set-proc-title no",
         "tcp-keepalive 60",
         "tcp-backlog 511",
         'requirepass "pass\\"word"',

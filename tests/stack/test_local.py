@@ -82,14 +82,14 @@ class Stack:
         return {name: record.process.pid for name, record in records.read(self.paths).items()}
 
     def processes(self) -> list[psutil.Process]:
-        """Every process in whose environment this home is mentioned."""
+        """Every process that has anything to do with this home: its environment, arguments or directory."""
         found = []
         for process in psutil.process_iter():
             try:
-                environ = process.environ()
+                traces = [*process.environ().values(), *process.cmdline(), process.cwd()]
             except (psutil.Error, OSError):
                 continue
-            if process.pid != os.getpid() and any(str(self.home) in value for value in environ.values()):
+            if process.pid != os.getpid() and any(str(self.home) in trace for trace in traces):
                 found.append(process)
         return found
 

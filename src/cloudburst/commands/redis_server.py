@@ -41,6 +41,8 @@ class RedisServer:
             "maxmemory-policy noeviction",
             # Keeps the hash of a job compact; Redis 7 knows this name too (hash-max-listpack-value).
             "hash-max-ziplist-value 2048",
+            # A title is written over the process's environment, by which a stack knows what is its own.
+            "set-proc-title no",
             "tcp-keepalive 60",
             "tcp-backlog 511",
         ]
