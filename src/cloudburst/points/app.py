@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hmac
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -107,7 +108,7 @@ class Answers:
             text = await body.text()
             refused = await run_sync(self._store_lines, text, precision, limiter=self._one_at_a_time)
         if refused:
-            raise Refusal(422, f"partial write: {refused[0]} dropped={len(refused)}")
+            raise Refusal(422, f"partial write: {next(iter(refused))} dropped={refused.total()}")
         return Response(status_code=204, headers={"X-Influxdb-Version": VERSION})
 
     def _check_target(self, org: str | None, bucket: str | None) -> None:
@@ -116,7 +117,7 @@ class Answers:
         if bucket != self._bucket:
             raise Refusal(404, f'bucket "{bucket or ""}" not found: this stack has "{self._bucket}" only')
 
-    def _store_lines(self, text: str, precision: str) -> list[str]:
+    def _store_lines(self, text: str, precision: str) -> Counter[str]:
         return self._store.write(parse(text, precision=precision, now=time.time_ns()))
 
     async def query(self, request: Request) -> Response:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -100,12 +101,12 @@ class Store:
         with self._lock:
             self._connection.close()
 
-    def write(self, points: Iterable[Point]) -> list[str]:
-        """Store all points, or none when ``points`` raises; return why some were refused, [] when none was.
+    def write(self, points: Iterable[Point]) -> Counter[str]:
+        """Store all points, or none when ``points`` raises; return why how many of them were refused.
 
         Raises sqlite3.Error when the disk is full or fails; then nothing was stored either.
         """
-        refused: list[str] = []
+        refused: Counter[str] = Counter()
         with self._lock:
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -176,12 +177,12 @@ class Store:
         self._connection.executescript(SCHEMA + fieldtypes.SCHEMA)
         self._connection.execute(f"PRAGMA user_version={VERSION}")
 
-    def _rows(self, points: list[Point], refused: list[str]) -> Iterator[tuple[int, int, str]]:
+    def _rows(self, points: list[Point], refused: Counter[str]) -> Iterator[tuple[int, int, str]]:
         for series, time, fields in points:
             try:
                 encoded = self._types.to_json(series.measurement, fields)
             except TypeConflict as conflict:
-                refused.append(str(conflict))
+                refused[str(conflict)] += 1
             else:
                 yield self._series.get(series) or self._series_id(series), time, encoded
 
