@@ -7,6 +7,8 @@ import urllib.parse
 from collections.abc import Iterator
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from cloudburst.errors import QueueError
 
@@ -23,7 +25,12 @@ def connect(url: str, *, timeout_s: float = 10.0) -> Redis:
     Raises QueueError otherwise. ``timeout_s`` bounds every later call on the connection too.
     """
     client = redis.Redis.from_url(
-        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, health_check_interval=30
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        health_check_interval=30,
+        # redis-py would repeat calls for seconds; who may wait, and which call may be repeated, is known here.
+        retry=Retry(NoBackoff(), 0),
     )
     with explained(url):
         info = client.info("server")
