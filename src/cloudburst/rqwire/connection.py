@@ -29,7 +29,7 @@ def connect(url: str, *, timeout_s: float = 10.0) -> Redis:
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         health_check_interval=30,
-        # redis-py would repeat calls for seconds; who may wait, and which call may be repeated, is known here.
+        # redis-py would repeat calls for seconds; who may wait for what is known to our callers.
         retry=Retry(NoBackoff(), 0),
     )
     with explained(url):
