@@ -5,7 +5,7 @@ BIN := .venv/bin
 SHELL_FILES := buildstack.sh .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo stop test lint format bench lock clean
+.PHONY: help setup setup-dev demo stop test lint format docs bench lock clean
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ lint: setup-dev ## Style, types and layers
 format: setup-dev ## Format the code and sort its imports
 	$(BIN)/ruff check --select I --fix --quiet
 	$(BIN)/ruff format
+
+docs: setup-dev ## Write docs/reference.md from what the commands say
+	$(BIN)/python docs/reference.py
 
 bench: setup-dev ## Run the benchmarks; each prints its table
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit; done
