@@ -86,9 +86,10 @@ def _listener(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
     except OSError as error:
+        why = str(error.strerror).partition(" (while")[0]  # create_server repeats the address there
         raise StackError(
             f"the write endpoint for points cannot listen on {settings.host}:{settings.port}"
-            f" ({error.strerror}): stop what uses that port, or set CLOUDBURST_POINTS_PORT"
+            f" ({why}): stop what uses that port, or set CLOUDBURST_POINTS_PORT"
         ) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from starlette.requests import Request
 
@@ -57,10 +57,16 @@ class Body:
         if encoding not in {"identity", "gzip", ""}:
             raise Refusal(415, f"Content-Encoding {encoding!r}: send gzip, or leave it out")
         unpack = Gzip() if encoding == "gzip" else None
-        async for chunk in self._request.stream():
-            for piece in unpack.pieces(chunk) if unpack else (chunk,):
-                self._take(len(piece))
-                pieces.append(piece)
+        chunks = self._request.stream()
+        try:
+            async for chunk in chunks:
+                for piece in unpack.pieces(chunk) if unpack else (chunk,):
+                    self._take(len(piece))
+                    pieces.append(piece)
+        except Refusal:
+            pieces.clear()
+            await _skip(chunks)
+            raise
         if unpack:
             unpack.check_end()
         try:
@@ -73,6 +79,15 @@ class Body:
         self._bodies.hold(size)
         if self._size > LIMIT_BYTES:
             raise Refusal(413, f"the body is larger than {LIMIT_BYTES} bytes unpacked: send smaller batches")
+
+
+async def _skip(chunks: AsyncIterator[bytes]) -> None:
+    """Read on, within reason: a client that is still sending would not see the answer."""
+    skipped = 0
+    async for chunk in chunks:
+        skipped += len(chunk)
+        if skipped > IN_FLIGHT_LIMIT_BYTES:
+            return
 
 
 class Gzip:
