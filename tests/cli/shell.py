@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +48,20 @@ class Shell:
         out, err = process.communicate(stdin, timeout=60)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
+    @contextlib.contextmanager
+    def on_terminal(self, *arguments: str) -> Iterator[Terminal]:
+        """A command on a pseudo-terminal of 100 columns."""
+        master, slave = pty.openpty()
+        process = self.start(*arguments, stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        terminal = Terminal(process, master)
+        try:
+            yield terminal
+        finally:
+            process.kill()
+            terminal.exit_code(10)
+            os.close(master)
+
     def submitted(self, count: int = 4) -> Ensemble:
         """An ensemble called floods, of jobs with the seeds 0 to ``count``."""
         jobs = ({"seed": seed} for seed in range(count))
@@ -51,6 +69,32 @@ class Shell:
 
     def worker(self, function: Any) -> ScriptedWorker:
         return ScriptedWorker(self.redis, function)
+
+
+class Terminal:
+    """What a command has drawn so far."""
+
+    def __init__(self, process: subprocess.Popen[str], master: int) -> None:
+        self._process = process
+        self._master = master
+        self._data = bytearray()
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+
+    @property
+    def text(self) -> str:
+        return self._data.decode(errors="replace")
+
+    def exit_code(self, timeout_s: float = 30) -> int:
+        """Wait for the end of the command, and of what it drew."""
+        code = self._process.wait(timeout_s)
+        self._reading.join(10)
+        return code
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+            while data := os.read(self._master, 65536):
+                self._data.extend(data)
 
 
 def double(params: dict[str, Any]) -> dict[str, Any]:

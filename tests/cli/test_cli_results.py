@@ -54,6 +54,21 @@ def test_results_shows_the_first_rows_and_writes_all_of_them(shell):
     assert (lines.stderr, piped.stderr) == ("", "")
 
 
+def test_results_on_a_terminal_shows_the_columns_that_fit(shell):
+    ensemble = shell.submitted(2)
+    with shell.worker(lambda params: {"first": "a\nb [bold]", **{f"value_{i}": "x" * 20 for i in range(8)}}):
+        ensemble.wait(20)
+
+    with shell.on_terminal("results", "floods") as terminal:
+        assert terminal.exit_code() == 0
+
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", terminal.text)
+    header, *rows = plain.splitlines()
+    assert header.split() == ["index", "state", "seed", "first", "value_0", "value_1", "value_2"]
+    assert rows[0].startswith("0      finished  0     a b [bold]  " + "x" * 20)
+    assert "columns that did not fit: value_3, value_4, value_5, value_6, value_7, duration_s" in plain
+
+
 def test_results_that_cannot_be_written_are_one_line(shell):
     shell.submitted()
 

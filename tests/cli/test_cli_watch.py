@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
 import signal
 import threading
@@ -74,32 +72,17 @@ def test_watch_without_a_terminal_writes_few_lines_and_the_workers_notes(shell):
 
 def test_watch_on_a_terminal_draws_a_bar_in_its_place(shell):
     ensemble = shell.submitted(300)
-    master, slave = pty.openpty()
-    process = shell.start("watch", "floods", stdout=slave, stderr=slave, stdin=slave)
-    os.close(slave)
-    seen = bytearray()
 
-    def read() -> None:
-        try:
-            while data := os.read(master, 65536):
-                seen.extend(data)
-        except OSError:  # how Linux says that the other end is closed
-            pass
+    with shell.on_terminal("watch", "floods") as terminal:
+        wait_until(lambda: "0 of 300 done" in terminal.text, 30, "the bar")
+        with shell.worker(lambda params: time.sleep(0.005)):
+            assert terminal.exit_code() == 0
 
-    reading = threading.Thread(target=read)
-    reading.start()
-    wait_until(lambda: b"0 of 300 done" in seen, 30, "the bar")
-    with shell.worker(lambda params: time.sleep(0.005)):
-        assert process.wait(30) == 0
-    reading.join(10)
-    os.close(master)
-
-    text = seen.decode()
-    assert "━" in text
-    assert ensemble.id in text
-    assert re.search(r"\d+ of 300 done.*, .*/s, about \d+ s left", text)
-    assert "300 of 300 done" in text
-    assert "\x1b[2K" in text  # a line is erased, and drawn again
+    assert "━" in terminal.text
+    assert ensemble.id in terminal.text
+    assert re.search(r"\d+ of 300 done.*, .*/s, about \d+ s left", terminal.text)
+    assert "300 of 300 done" in terminal.text
+    assert "\x1b[2K" in terminal.text  # a line is erased, and drawn again
 
 
 def test_watch_can_be_interrupted_and_taken_up_again(shell):

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 
 import click
+from rich.cells import cell_len
 
 from cloudburst.cli import tables
 from cloudburst.cli.options import stack_option
@@ -18,7 +19,7 @@ from cloudburst.model import FailureGroup
 LISTED = 20
 CELL_WIDTH = 32
 
-LESS_TELLING = frozenset({"node", "started_at", "attempt"})
+LESS_TELLING = frozenset({"node", "started_at", "attempt", "fingerprint"})
 """Columns that are left out of the table on the terminal, not of files."""
 
 
@@ -66,20 +67,40 @@ def _written(target: str) -> Iterator[None]:
 
 
 def _print_rows(columns: list[str], rows: list[list[object]]) -> None:
-    empty = {name for number, name in enumerate(columns) if all(row[number] in (None, "") for row in rows)}
-    shown = [number for number, name in enumerate(columns) if name not in LESS_TELLING | empty]
+    cells = {
+        name: [_cell(row[number]) for row in rows]
+        for number, name in enumerate(columns)
+        if name not in LESS_TELLING
+    }
+    told = [name for name, texts in cells.items() if any(texts)]
+    console = tables.console()
+    shown = _fitting(told, cells, console.width)
     table = tables.table()
-    for number in shown:
-        table.add_column(columns[number], no_wrap=True, overflow="ellipsis", max_width=CELL_WIDTH)
-    for row in rows:
-        table.add_row(*(_cell(row[number]) for number in shown))
-    tables.console().print(table)
+    for name in shown:
+        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=CELL_WIDTH)
+    for texts in zip(*(cells[name] for name in shown), strict=True):
+        table.add_row(*texts)
+    console.print(table)
+    if len(shown) < len(told):
+        click.echo(f"columns that did not fit: {', '.join(told[len(shown) :])}", err=True)
+
+
+def _fitting(names: list[str], cells: dict[str, list[str]], width: int) -> list[str]:
+    """The first columns that fit side by side; at least one."""
+    shown: list[str] = []
+    used = 0
+    for name in names:
+        used += min(max(map(cell_len, [name, *cells[name]])), CELL_WIDTH) + 2
+        if shown and used - 1 > width:
+            break
+        shown.append(name)
+    return shown
 
 
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).splitlines())
 
 
 @click.command()

@@ -7,6 +7,7 @@
 ``payloads``    payloads on their way into the file store
 ``connection``  the queue, asked again while it is away
 ``progress``    what a person sees meanwhile
+``pace``        how fast it goes, in numbers and in words
 ==============  ==============================================================================
 """
 

@@ -28,7 +28,7 @@ def submit(queue: Connection, spec: EnsembleSpec, jobs: Iterable[JobDescription]
     chunks = encoded_chunks(jobs)
     first = next(chunks, None)
     if first is None:
-        raise EnsembleError(f"{spec.name}: there are no job descriptions: is the iterator used up already?")
+        raise EnsembleError(f"{spec.name}: no job descriptions: an empty file, or an iterator used up?")
     ensemble = queue.once(queue.ensembles.create, spec)
     accepted = 0
     try:

@@ -13,7 +13,7 @@ KEPT_S = 600
 
 def publish(client: Redis, job_id: str, tail: bytes) -> None:
     """Let clients read the end of a running job's output."""
-    client.setex(f"cb:output:{job_id}", KEPT_S, encoding.output(tail))
+    client.set(f"cb:output:{job_id}", encoding.output(tail), ex=KEPT_S)
 
 
 def is_known(client: Redis, job_id: str) -> bool:
