@@ -363,3 +363,26 @@ def test_the_same_payload_is_the_same_archive(local, model, tmp_path):
 
     assert first.stdout == second.stdout
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
+def test_a_full_disk_in_the_file_store_is_told_in_the_terminal_that_submitted(tmp_path):
+    shell = Shell(tmp_path / "home")
+    files = shell.home / "local" / "files"
+    files.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", files], check=True)
+    try:
+        shell.up("-n", "1")
+        model = write_model(tmp_path / "model")
+        (model / "large.bin").write_bytes(os.urandom(8 << 20))
+
+        done = shell.cloudburst("submit", "large", "-p", model, "-f", "worker.work", stdin=SEEDS)
+
+        assert done.returncode == 5
+        assert "full" in done.stderr
+        (model / "large.bin").unlink()
+        done = shell.cloudburst("submit", "small", "-p", model, "-f", "worker.work", "--watch", stdin=SEEDS)
+        assert done.returncode == 0, done.stderr
+    finally:
+        shell.down()
+        subprocess.run(["umount", files], check=True)
