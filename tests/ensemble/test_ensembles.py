@@ -295,7 +295,7 @@ def test_a_redis_that_stays_away_leaves_an_ensemble_that_never_looks_complete(
             yield job
 
     with pytest.raises(
-        QueueError, match=r"(?s)does not answer.*500 jobs had been accepted .* stays incomplete"
+        QueueError, match=r"(?s)does not answer.*500 jobs had been accepted .*; it stays incomplete"
     ):
         submit(stack, jobs())
 

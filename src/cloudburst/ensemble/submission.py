@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator
 
@@ -70,20 +71,14 @@ def _append(queue: Connection, ensemble: str, function: str, first: int, chunk: 
 
 def _give_up(queue: Connection, ensemble: str, accepted: int, error: BaseException) -> None:
     """Cancel an ensemble that will not become complete, and let the error say so."""
-    jobs = f"{accepted:,} jobs had been accepted into {ensemble}"
-    try:
-        if not isinstance(error, QueueError):
+    what_now = f"it stays incomplete: `cloudburst cancel {ensemble}` ends it, then submit all again"
+    if not isinstance(error, QueueError):
+        with contextlib.suppress(QueueError):
             queue.once(queue.ensembles.cancel, ensemble)
-    except QueueError:
-        cancelled = False
-    else:
-        cancelled = not isinstance(error, QueueError)
-    if cancelled:
-        note = f"{jobs}; those that had not ended are cancelled: submit all again"
-    else:
-        note = (
-            f"{jobs}, which stays incomplete: `cloudburst cancel {ensemble}` ends it, then submit all again"
-        )
+            # Redis knows better than we do, if the answer to the last chunk was interrupted.
+            accepted = queue.once(queue.ensembles.status, ensemble).total
+            what_now = "those that had not ended are cancelled: submit all again"
+    note = f"{accepted:,} jobs had been accepted into {ensemble}; {what_now}"
     if isinstance(error, CloudburstError):
         error.args = (f"{error.args[0]}\n{note}", *error.args[1:])
     else:
