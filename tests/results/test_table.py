@@ -64,7 +64,19 @@ def test_parameters_stand_beside_returned_values_and_rows_are_in_the_order_of_th
     ).to_frame()
 
     assert list(frame.columns) == (
-        "state seed spread peak hour attempt node started_at duration_s error fingerprint".split()
+        [
+            "state",
+            "seed",
+            "spread",
+            "peak",
+            "hour",
+            "attempt",
+            "node",
+            "started_at",
+            "duration_s",
+            "error",
+            "fingerprint",
+        ]
     )
     assert frame.index.name == "index"
     assert frame.index.tolist() == [0, 1]
