@@ -113,3 +113,5 @@ if __name__ == "__main__":
         sys.exit(main())
     except CloudburstError as error:
         sys.exit(f"run.py: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted; the ensemble goes on, `.venv/bin/cloudburst watch net3` shows it")

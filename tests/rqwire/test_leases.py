@@ -9,6 +9,7 @@ from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
+from cloudburst.errors import EnsembleError
 from cloudburst.model import EnsembleSpec
 from cloudburst.rqwire.ensembles import Ensembles, encode_description
 from cloudburst.rqwire.leases import Claim, Leases, Loss, Outcome
@@ -175,6 +176,19 @@ def test_retry_withdraws_the_record_and_runs_the_job_again(client):
     worker.finish([finished(again)])
     assert sorted(record.index for record in ensembles.all_records(ensemble)) == [0, 1, 2]
     assert (ensembles.status(ensemble).finished, ensembles.status(ensemble).failed) == (2, 1)
+
+
+def test_an_ensemble_that_was_cancelled_while_it_was_submitted_stays_so(client):
+    ensembles = Ensembles(client)
+    ensemble = ensembles.create(EnsembleSpec(name="e", function="worker.work", payload=""))
+    ensembles.append(ensemble, "worker.work", 0, [encode_description({}, 0)])
+
+    ensembles.cancel(ensemble)
+    ensembles.seal(ensemble)
+
+    assert ensembles.status(ensemble).state == "cancelled"
+    with pytest.raises(EnsembleError, match="cancelled before it was complete"):
+        ensembles.retry(ensemble, cancelled=True)
 
 
 def test_a_failure_with_retries_left_goes_back_to_the_queue(client):

@@ -88,7 +88,9 @@ class Ensemble:
 
     def cancel(self) -> int:
         """Cancel the jobs that wait and stop those that run; how many. Records that are there stay."""
-        return self._queue.patiently(self._queue.ensembles.cancel, self.id)
+        before = self.status().cancelled
+        self._queue.patiently(self._queue.ensembles.cancel, self.id)  # may be called twice: count afterwards
+        return self.status().cancelled - before
 
     def _records(self) -> Iterator[JobRecord]:
         after = "0-0"

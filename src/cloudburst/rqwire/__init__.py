@@ -11,6 +11,9 @@ Every change of a job's state is one small Lua script on the stock keys (``lua/`
 ``reap``        jobs whose lease has run out return to the head of the queue, or are set aside
 ``close``       waiting (and running) jobs of an ensemble become final together
 ``retry``       failed jobs of an ensemble are queued again and their records withdrawn
+``seal``        an ensemble has all its jobs
+``withdraw``    ids of closed jobs leave the queue list, so that its length tells the truth
+``abandon``     the jobs of a worker that is known to be dead return at once
 ==============  ==========================================================================
 
 ``lua/prelude.lua`` states the invariants and holds what the scripts share.

@@ -72,8 +72,7 @@ class Ensembles:
 
     def seal(self, ensemble: str) -> None:
         """Declare the ensemble complete: no job will be appended any more."""
-        if self._redis.hget(f"cb:ens:{ensemble}", "state") == b"submitting":
-            self._redis.hset(f"cb:ens:{ensemble}", "state", "open")
+        self._call("seal", ensemble)
 
     def find(self, name: str) -> str:
         """The id of the ensemble with that id, else of the latest with that name (EnsembleError if none)."""
@@ -169,11 +168,18 @@ class Ensembles:
         )
 
     def retry(self, ensemble: str, *, fingerprint: str = "", cancelled: bool = False) -> int:
-        """Queue failed jobs again, all or those of one fingerprint, or the cancelled ones; how many."""
-        retries = cast("bytes | None", self._redis.hget(f"cb:ens:{ensemble}", "retries")) or b"0"
+        """Queue failed jobs again, all or those of one fingerprint, or the cancelled ones; how many.
+
+        EnsembleError for an ensemble that was cancelled before all its jobs were there: it would look whole.
+        """
+        state, sealed, retries = cast(
+            "list[bytes | None]", self._redis.hmget(f"cb:ens:{ensemble}", ["state", "sealed", "retries"])
+        )
+        if state == b"cancelled" and not sealed:
+            raise EnsembleError(f"{ensemble} was cancelled before it was complete: submit it again")
         status = "canceled" if cancelled else "failed"
         return sum(
-            int(self._call("retry", ensemble, status, fingerprint, retries, first, CHUNK))
+            int(self._call("retry", ensemble, status, fingerprint, retries or 0, first, CHUNK))
             for first in range(0, self.status(ensemble).total, CHUNK)
         )
 
