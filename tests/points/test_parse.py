@@ -185,7 +185,7 @@ def exact(point: Point) -> tuple[object, ...]:
     return *point, kinds
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(points, min_size=1, max_size=4))
 def test_what_is_encoded_comes_back_exactly(some):
     text = "\n".join(written(point) for point in some)
@@ -193,7 +193,7 @@ def test_what_is_encoded_comes_back_exactly(some):
     assert [exact(point) for point in read(text)] == [exact(point) for point in some]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(points, min_size=1, max_size=4))
 def test_text_is_cut_into_the_lines_of_which_it_was_made(some):
     lines = [(written(point) + "\n").encode() for point in some]
@@ -201,7 +201,7 @@ def test_text_is_cut_into_the_lines_of_which_it_was_made(some):
     assert list(whole_lines(b"".join(lines))) == lines
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text(string.printable, max_size=60))
 def test_any_text_is_either_read_or_refused_with_a_line_error(text):
     line = 1
@@ -213,7 +213,7 @@ def test_any_text_is_either_read_or_refused_with_a_line_error(text):
     assert 1 <= line <= text.count("\n") + 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=80))
 def test_cutting_loses_no_byte_whatever_the_text(lines):
     assert b"".join(whole_lines(lines)) == lines

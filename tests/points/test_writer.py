@@ -2,69 +2,27 @@
 
 from __future__ import annotations
 
-import http.server
-import json
-import os
+import logging
+import random
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
 
+from cloudburst.errors import PointsError
 from cloudburst.points.database import Login
 from cloudburst.points.writer import Answer, PointWriter, open_writer
 from tests.conftest import free_port
+from tests.points.endpoint import TOKEN, Endpoint
+from tests.points.jobs import is_bad, values_of
+from tests.points.misbehaving import Misbehaving, Write
 from tests.wait import wait_until
-
-TOKEN = "a-token"
-
-
-class Endpoint:
-    """The local points endpoint as a process that can be stopped and started."""
-
-    def __init__(self, directory: Path) -> None:
-        self.port = free_port()
-        self.directory = directory
-        self.login = Login(f"http://127.0.0.1:{self.port}", TOKEN, "cloudburst", "cloudburst")
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        environ = {
-            "CLOUDBURST_POINTS_DB": str(self.directory / "points.db"),
-            "CLOUDBURST_POINTS_PORT": str(self.port),
-            "CLOUDBURST_POINTS_TOKEN": TOKEN,
-        }
-        self.process = subprocess.Popen([sys.executable, "-m", "cloudburst.points"], env=os.environ | environ)
-        wait_until(self._answers, 20, "the endpoint")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def values(self, measurement: str = "m") -> list[float]:
-        url = f"http://127.0.0.1:{self.port}/cloudburst/points?measurement={measurement}"
-        request = urllib.request.Request(url, headers={"Authorization": f"Token {TOKEN}"})
-        with urllib.request.urlopen(request) as answer:
-            return [json.loads(line)["fields"]["v"] for line in answer]
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1):
-                return True
-        except OSError:
-            return False
-
-
-@pytest.fixture
-def endpoint(tmp_path: Path) -> Iterator[Endpoint]:
-    endpoint = Endpoint(tmp_path)
-    yield endpoint
-    endpoint.stop()
 
 
 class Writing:
@@ -72,178 +30,520 @@ class Writing:
 
     def __init__(self, login: Login, spool_dir: Path, **settings) -> None:
         self.called = threading.Event()
+        self.spool_dir = spool_dir
         self.writer = PointWriter(login, spool_dir, called=self.called.set, **settings)
         self.answers: dict[str, Answer] = {}
 
+    def submit(self, lines: bytes, token: str) -> None:
+        self.writer.submit(lines, token)
+
+    def look(self) -> None:
+        for answer in self.writer.poll():
+            assert answer.token not in self.answers, "answered twice"
+            self.answers[answer.token] = answer
+
     def answer(self, token: str, timeout_s: float = 15) -> Answer:
         def look() -> Answer | None:
-            self.answers.update({answer.token: answer for answer in self.writer.poll()})
+            self.look()
             return self.answers.get(token)
 
         answer = wait_until(look, timeout_s, f"an answer for {token}")
         assert self.called.is_set()
         return answer
 
+    def states(self, count: int) -> list[str]:
+        """Of the submissions "0", "1" and so on."""
+        return [self.answer(str(i)).state for i in range(count)]
+
+    def spooled_files(self) -> list[Path]:
+        return sorted(self.spool_dir.glob("*.lp"))
+
+    def wait_for_empty_spool(self) -> None:
+        wait_until(lambda: not self.spooled_files(), 20, "an empty spool")
+
+
+@pytest.fixture
+def writing(tmp_path: Path):
+    """Makes writers, by default with a short patience and on one spool directory."""
+    all_of_them: list[Writing] = []
+
+    def make(login: Login, **settings) -> Writing:
+        made = Writing(login, tmp_path / "spool", **{"patience_s": 0.3, **settings})
+        all_of_them.append(made)
+        return made
+
+    yield make
+    for each in all_of_them:
+        each.writer.close(0)
+
+
+@pytest.fixture
+def misbehaving() -> Iterator[Misbehaving]:
+    server = Misbehaving()
+    yield server
+    server.end()
+
 
 def lines(first: int, count: int = 1) -> bytes:
     return b"".join(b"m v=%d %d\n" % (i, i + 1) for i in range(first, first + count))
 
 
-def test_acknowledged_points_are_in_the_database(endpoint, tmp_path):
+# -- the database is there --------------------------------------------------------------------------------
+
+
+def test_acknowledged_points_are_in_the_database(endpoint, writing):
     endpoint.start()
-    writing = Writing(endpoint.login, tmp_path / "spool")
+    write = writing(endpoint.login, patience_s=10)
 
     for i in range(50):
-        writing.writer.submit(lines(i * 10, 10), f"job {i}")
+        write.submit(lines(i * 10, 10), str(i))
 
-    assert {writing.answer(f"job {i}").state for i in range(50)} == {"acknowledged"}
+    assert set(write.states(50)) == {"acknowledged"}
     assert endpoint.values() == list(range(500))
 
 
-def test_points_are_spooled_while_the_database_is_away_and_delivered_when_it_is_back(endpoint, tmp_path):
-    writing = Writing(endpoint.login, tmp_path / "spool", patience_s=0.5)
+def test_what_comes_together_while_a_write_is_under_way_shares_the_next_one(misbehaving, writing):
+    first, go = threading.Event(), threading.Event()
 
-    writing.writer.submit(lines(0), "first")
-    assert writing.answer("first").state == "spooled"
+    def slow(write: Write) -> None:
+        first.set()
+        go.wait(10)
+        write.reply(204)
+
+    misbehaving.behave = slow
+    write = writing(misbehaving.login, patience_s=10)
+    write.submit(lines(0), "0")
+    assert first.wait(10)
+    for i in range(1, 100):
+        write.submit(lines(i), str(i))
+    go.set()
+
+    assert set(write.states(100)) == {"acknowledged"}
+    assert misbehaving.bodies == [lines(0), lines(1, 99)]
+
+
+def test_a_large_submission_is_cut_into_several_writes_and_answered_once(misbehaving, writing):
+    write = writing(misbehaving.login, patience_s=10)
+    text = b"".join(b'm v="two\nlines %0100d" %d\n' % (i, i) for i in range(10_000))
+
+    write.submit(text, "0")
+
+    assert write.states(1) == ["acknowledged"]
+    assert b"".join(misbehaving.bodies) == text
+    assert len(misbehaving.bodies) == 3
+    assert all(body.startswith(b"m v=") and body.endswith(b"\n") for body in misbehaving.bodies)
+
+
+def test_malformed_points_are_rejected_and_those_of_other_jobs_are_not(misbehaving, endpoint, writing):
+    endpoint.start()
+    go = threading.Event()
+
+    def pass_on(write: Write) -> None:
+        go.wait(10)
+        write.reply(*write.pass_on(endpoint.url))
+
+    misbehaving.behave = pass_on
+    write = writing(misbehaving.login, patience_s=10)
+    for i in range(40):
+        write.submit(b"no line protocol\n" if i in (3, 20, 21) else lines(i), str(i))
+    go.set()
+
+    good = [i for i in range(40) if i not in (3, 20, 21)]
+    assert [i for i, state in enumerate(write.states(40)) if state == "acknowledged"] == good
+    assert write.answer("3").message == "line 1: unable to parse 'no line protocol': invalid field format"
+    assert endpoint.values() == good
+    assert len(misbehaving.bodies) < 40  # halving, not one by one
+
+
+def test_points_with_another_type_than_before_are_rejected_with_the_reason(endpoint, writing):
+    endpoint.start()
+    write = writing(endpoint.login, patience_s=10)
+
+    write.submit(b"m v=1 1\n", "0")
+    write.submit(b"m v=1i 2\n", "1")
+    write.submit(b"m v=3 3\n", "2")
+
+    assert write.states(3) == ["acknowledged", "rejected", "acknowledged"]
+    assert "already exists as type float" in write.answer("1").message
+    assert endpoint.values() == [1.0, 3.0]
+
+
+def test_a_database_that_wants_less_at_a_time_gets_less(misbehaving, writing):
+    taken: list[bytes] = []
+
+    def small_only(write: Write) -> None:
+        if len(write.body) > 60:
+            write.reply(413)
+        else:
+            taken.append(write.body)
+            write.reply(204)
+
+    misbehaving.behave = small_only
+    write = writing(misbehaving.login, patience_s=10)
+    text = b"".join(b'm v="a\nb" %d\n' % i for i in range(20))
+
+    write.submit(text, "0")
+    write.answer("0")
+    write.submit(b'm v="' + b"x" * 100 + b'" 1\n', "1")
+
+    assert write.states(2) == ["acknowledged", "rejected"]
+    assert b"".join(taken) == text
+    assert all(body.startswith(b"m v=") for body in taken)
+
+
+def test_a_line_without_newline_does_not_run_into_the_next_job_s(misbehaving, writing):
+    write = writing(misbehaving.login, patience_s=10)
+
+    for i in range(3):
+        write.submit(lines(i).rstrip(), str(i))
+
+    assert write.states(3) == ["acknowledged"] * 3
+    assert b"".join(misbehaving.bodies) == lines(0, 3)
+
+
+# -- the database is away ---------------------------------------------------------------------------------
+
+
+def test_points_are_spooled_while_the_database_is_away_and_delivered_in_order_later(endpoint, writing):
+    write = writing(endpoint.login)
+
+    write.submit(lines(0), "0")
+    assert write.answer("0").state == "spooled"
     began = time.monotonic()
     for i in range(1, 5):
-        writing.writer.submit(lines(i), str(i))
-    assert {writing.answer(str(i)).state for i in range(1, 5)} == {"spooled"}
-    assert time.monotonic() - began < 2  # the patience is spent once, not for each job
+        write.submit(b"m v=%d 1\n" % i, str(i))  # the same point, again and again
+        assert write.answer(str(i)).state == "spooled"
+    assert time.monotonic() - began < 0.3 * 4  # the patience is spent once, not for each job
 
     endpoint.start()
-    wait_until(lambda: endpoint.values() == list(range(5)), 20, "the spool to be delivered")
-    writing.writer.submit(lines(5), "after")
-    wait_until(lambda: not list((tmp_path / "spool").glob("*.lp")), what="an empty spool")
-    assert writing.answer("after").state in {"acknowledged", "spooled"}
+    write.wait_for_empty_spool()
+    assert endpoint.values() == [4.0]
+    write.submit(lines(5), "5")
+    assert write.answer("5").state == "acknowledged"
 
 
-def test_the_next_worker_delivers_what_an_earlier_one_has_spooled(endpoint, tmp_path):
-    first = Writing(endpoint.login, tmp_path / "spool", patience_s=0.1)
-    first.writer.submit(lines(0, 3), "job")
-    assert first.answer("job").state == "spooled"
-    first.writer.close(5)
+def test_a_database_that_is_busy_for_a_moment_gets_the_points(misbehaving, writing):
+    answers = iter([503, 429, 500, 204])
+    misbehaving.behave = lambda write: write.reply(next(answers))
+    write = writing(misbehaving.login, patience_s=10)
+
+    write.submit(lines(0), "0")
+
+    assert write.states(1) == ["acknowledged"]
+    assert misbehaving.bodies == [lines(0)] * 4
+
+
+def test_a_database_that_hangs_costs_no_more_than_the_patience(misbehaving, writing):
+    misbehaving.behave = Write.hang
+    write = writing(misbehaving.login)
+    began = time.monotonic()
+
+    write.submit(lines(0), "0")
+    assert write.answer("0").state == "spooled"
+    for i in range(1, 20):
+        write.submit(lines(i), str(i))
+        assert write.answer(str(i)).state == "spooled"
+
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("behave", [Write.cut, lambda write: write.reply(502, b"<html>\xff")])
+def test_cut_connections_and_answers_of_proxies_are_waited_out(misbehaving, writing, behave):
+    misbehaving.behave = behave
+    write = writing(misbehaving.login)
+    write.submit(lines(0), "0")
+    assert write.states(1) == ["spooled"]
+
+    before = len(misbehaving.bodies)
+    misbehaving.behave = lambda write: write.reply(204)
+
+    write.wait_for_empty_spool()
+    assert misbehaving.bodies[before:] == [lines(0)] or misbehaving.bodies[-1] == lines(0)
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_a_database_that_asks_to_be_left_alone_is(misbehaving, writing, form):
+    until = datetime.now(UTC) + timedelta(seconds=3)
+    header = "3" if form == "seconds" else format_datetime(until.replace(microsecond=0), usegmt=True)
+    asked: list[float] = []
+
+    def busy(write: Write) -> None:
+        asked.append(time.monotonic())
+        write.reply(503, Retry_After=header) if len(asked) == 1 else write.reply(204)
+
+    misbehaving.behave = busy
+    write = writing(misbehaving.login)
+
+    write.submit(lines(0), "0")
+    assert write.states(1) == ["spooled"]  # at once: the pause is longer than the patience
+    assert len(asked) == 1
+    write.wait_for_empty_spool()
+
+    assert asked[1] - asked[0] > 1.5
+
+
+@pytest.mark.parametrize(
+    ("token", "org", "bucket", "setting"),
+    [
+        ("wrong", "cloudburst", "cloudburst", "check INFLUX_TOKEN"),
+        (TOKEN, "cloudburst", "wrong", "check INFLUX_BUCKET and INFLUX_ORG"),
+        (TOKEN, "wrong", "cloudburst", "check INFLUX_BUCKET and INFLUX_ORG"),
+    ],
+)
+def test_a_wrong_setting_spools_at_once_and_is_named_once(
+    running_endpoint, writing, caplog, token, org, bucket, setting
+):
+    write = writing(Login(running_endpoint.url, token, org, bucket), patience_s=30)
+
+    for i in range(3):
+        write.submit(lines(i), str(i))
+
+    assert write.states(3) == ["spooled"] * 3
+    errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 1
+    assert setting in errors[0]
+    assert TOKEN not in caplog.text
+
+
+@pytest.mark.parametrize("status", [200, 302, 405])
+def test_a_web_server_that_is_no_influxdb_is_not_trusted_with_points(misbehaving, writing, caplog, status):
+    misbehaving.behave = lambda write: write.reply(status, b"<html>Welcome</html>")
+    write = writing(misbehaving.login, patience_s=30)
+
+    write.submit(lines(0), "0")
+
+    assert write.states(1) == ["spooled"]
+    assert "it is no InfluxDB, check INFLUX_URL" in caplog.text
+
+
+def test_going_and_coming_back_is_logged_once(endpoint, writing, caplog):
+    caplog.set_level(logging.INFO)
+    write = writing(endpoint.login)
+    for i in range(3):
+        write.submit(lines(i), str(i))
+        write.answer(str(i))
+    endpoint.start()
+    write.wait_for_empty_spool()
+
+    talk = [record.message for record in caplog.records if record.name.startswith("cloudburst")]
+    assert talk == [
+        f"points: {endpoint.url} does not answer ([Errno 111] Connection refused);"
+        " until it takes them they are kept on disk",
+        "points: the database takes them again",
+    ]
+
+
+# -- the spool --------------------------------------------------------------------------------------------
+
+
+def test_the_next_worker_delivers_first_what_an_earlier_one_has_spooled(endpoint, writing):
+    earlier = writing(endpoint.login)
+    earlier.submit(b"m v=1 1\n", "0")
+    earlier.submit(b"m v=2 2\n", "1")
+    assert earlier.states(2) == ["spooled"] * 2
+    earlier.writer.close(5)
+
+    later = writing(endpoint.login)
+    later.submit(b"m v=3 1\n", "0")
+    assert later.answer("0").state == "spooled"
+    endpoint.start()
+
+    later.wait_for_empty_spool()
+    assert endpoint.values() == [3.0, 2.0]
+
+
+def test_a_spooled_line_that_is_refused_for_good_is_put_aside_and_holds_up_nothing(endpoint, writing, caplog):
+    write = writing(endpoint.login)
+    write.submit(lines(0) + b"no line protocol\n" + lines(1), "0")
+    write.submit(lines(2), "1")
+    assert write.states(2) == ["spooled"] * 2
 
     endpoint.start()
-    Writing(endpoint.login, tmp_path / "spool")
 
-    wait_until(lambda: endpoint.values() == [0, 1, 2], 20, "the spool to be delivered")
-
-
-def test_malformed_points_are_rejected_and_those_of_other_jobs_are_not(endpoint, tmp_path):
-    endpoint.start()
-    writing = Writing(endpoint.login, tmp_path / "spool")
-
-    for i in range(8):
-        writing.writer.submit(b"no line protocol\n" if i == 3 else lines(i), f"job {i}")
-
-    states = [writing.answer(f"job {i}").state for i in range(8)]
-    assert states == ["acknowledged"] * 3 + ["rejected"] + ["acknowledged"] * 4
-    assert writing.answer("job 3").message
-    assert endpoint.values() == [0, 1, 2, 4, 5, 6, 7]
+    write.wait_for_empty_spool()
+    assert endpoint.values() == [0, 1, 2]
+    assert (write.spool_dir / "refused.txt").read_text().splitlines()[1:] == ["no line protocol"]
+    assert "refuses spooled points for good" in caplog.text
 
 
-def test_a_spooled_line_that_is_refused_for_good_does_not_hold_up_the_others(endpoint, tmp_path):
-    writing = Writing(endpoint.login, tmp_path / "spool", patience_s=0.1)
-    writing.writer.submit(lines(0) + b"no line protocol\n" + lines(1), "job")
-    assert writing.answer("job").state == "spooled"
+def test_a_full_spool_makes_jobs_wait_instead_of_losing_points(endpoint, writing, caplog):
+    write = writing(endpoint.login, spool_limit_bytes=20)
+    write.submit(lines(0), "fits")
+    assert write.answer("fits").state == "spooled"
+    write.submit(lines(100, 10), "waits")
 
+    wait_until(lambda: "the spool is full" in caplog.text, what="the warning")
+    write.look()
+    assert "waits" not in write.answers
     endpoint.start()
 
-    wait_until(lambda: not list((tmp_path / "spool").glob("*.lp")), 20, "an empty spool")
-    assert endpoint.values() == [0, 1]
-    assert "no line protocol" in (tmp_path / "spool" / "refused.txt").read_text()
+    assert write.answer("waits", 20).state in {"acknowledged", "spooled"}
+    write.wait_for_empty_spool()
+    assert endpoint.values() == [0, *range(100, 110)]
 
 
-def test_a_wrong_token_spools_and_says_which_setting_is_wrong(endpoint, tmp_path, caplog):
-    endpoint.start()
-    login = Login(endpoint.login.url, "wrong", "cloudburst", "cloudburst")
-    writing = Writing(login, tmp_path / "spool", patience_s=0.1)
+def test_points_larger_than_the_spool_wait_for_the_database_too(endpoint, writing):
+    write = writing(endpoint.login, spool_limit_bytes=5)
+    write.submit(lines(0), "0")
 
-    writing.writer.submit(lines(0), "job")
-
-    assert writing.answer("job").state == "spooled"
-    assert "check INFLUX_TOKEN" in caplog.text
-
-
-def test_a_full_spool_makes_jobs_wait_instead_of_losing_points(endpoint, tmp_path):
-    writing = Writing(endpoint.login, tmp_path / "spool", patience_s=0.1, spool_limit_bytes=20)
-    writing.writer.submit(lines(0), "fits")
-    assert writing.answer("fits").state == "spooled"
-    writing.writer.submit(lines(100, 10), "waits")
-
-    with pytest.raises(AssertionError, match="waited"):
-        writing.answer("waits", 1.5)
     endpoint.start()
 
-    assert writing.answer("waits", 20).state in {"acknowledged", "spooled"}
-    wait_until(lambda: len(endpoint.values()) == 11, 20, "all points")
+    assert write.answer("0", 20).state == "acknowledged"
+
+
+def test_a_disk_that_refuses_makes_jobs_wait_too(endpoint, writing, caplog):
+    write = writing(endpoint.login)
+    write.spool_dir.rmdir()  # stands for any error of the file system; root may write everywhere
+    write.submit(lines(0), "0")
+
+    wait_until(lambda: "cannot be kept on disk" in caplog.text, what="the warning")
+    write.look()
+    assert write.answers == {}
+    endpoint.start()
+
+    assert write.answer("0", 20).state == "acknowledged"
+
+
+def test_a_file_that_was_not_finished_is_not_delivered(endpoint, writing, tmp_path):
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "000000000007.tmp").write_bytes(b"m v=1 1\nm v=")
+    (tmp_path / "spool" / "000000000003.lp").write_bytes(b"m v=2 2\n")
+    endpoint.start()
+
+    write = writing(endpoint.login)
+
+    write.wait_for_empty_spool()
+    assert endpoint.values() == [2.0]
+    assert list(write.spool_dir.iterdir()) == []
+
+
+# -- the end ----------------------------------------------------------------------------------------------
+
+
+def test_closing_writes_what_is_left(endpoint, writing):
+    endpoint.start()
+    write = writing(endpoint.login, patience_s=10)
+    for i in range(200):
+        write.submit(lines(i), str(i))
+
+    write.writer.close(10)
+
+    assert set(write.states(200)) == {"acknowledged"}
+    assert endpoint.values() == list(range(200))
+    with pytest.raises(PointsError, match="the worker is stopping"):
+        write.submit(lines(0), "late")
+
+
+def test_closing_spools_what_the_database_does_not_take_without_waiting_for_it(writing, caplog):
+    write = writing(Login(f"http://127.0.0.1:{free_port()}", TOKEN, "o", "b"), patience_s=30)
+    began = time.monotonic()
+    write.submit(lines(0), "0")
+    write.writer.close(10)
+
+    assert time.monotonic() - began < 5
+    assert write.states(1) == ["spooled"]
+    assert [path.read_bytes() for path in write.spooled_files()] == [lines(0)]
+    assert "for the next worker with this state directory" in caplog.text
+
+
+def test_closing_delivers_the_spool_if_the_database_is_there(endpoint, writing):
+    write = writing(endpoint.login)
+    for i in range(5):
+        write.submit(lines(i), str(i))
+        assert write.answer(str(i)).state == "spooled"
+    endpoint.start()
+
+    write.writer.close(20)
+
+    assert write.spooled_files() == []
+    assert endpoint.values() == [0, 1, 2, 3, 4]
 
 
 def test_without_a_database_there_is_no_writer(tmp_path):
     assert open_writer(Login("", "", "", ""), tmp_path, called=lambda: None) is None
 
 
-class Misbehaving(http.server.BaseHTTPRequestHandler):
-    """Answers each write as the test says: a status, or silence."""
-
-    behave: Callable[[Misbehaving], None]
-
-    def do_POST(self) -> None:
-        self.body = self.rfile.read(int(self.headers["Content-Length"]))
-        type(self).behave(self)
-
-    def reply(self, status: int, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *args) -> None:
-        pass
+# -- everything at once -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def misbehaving() -> Iterator[type[Misbehaving]]:
-    handler = type("Handler", (Misbehaving,), {"seen": []})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    handler.login = Login(f"http://127.0.0.1:{server.server_port}", TOKEN, "o", "b")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield handler
-    server.shutdown()
+def misbehave_at_random(server: Misbehaving, endpoint: Endpoint, seed: int) -> None:
+    """Now and then some writes in a row are passed on without an answer, refused, cut off or left hanging."""
+    chance = random.Random(seed)
+    storm = 0
 
-
-def test_a_database_that_is_busy_for_a_moment_gets_the_points_once(misbehaving, tmp_path):
-    answers = iter([503, 429, 204])
-
-    def behave(request: Misbehaving) -> None:
-        status = next(answers)
-        if status == 204:
-            misbehaving.seen.append(request.body)
-        request.reply(status, Retry_After="0")
-
-    misbehaving.behave = behave
-    writing = Writing(misbehaving.login, tmp_path / "spool", patience_s=10)
-
-    writing.writer.submit(lines(0), "job")
-
-    assert writing.answer("job").state == "acknowledged"
-    assert [body.strip() for body in misbehaving.seen] == [lines(0).strip()]
-
-
-def test_a_database_that_wants_less_at_a_time_gets_less(misbehaving, tmp_path):
-    def behave(request: Misbehaving) -> None:
-        if len(request.body) > 40:
-            request.reply(413)
+    def pass_on(write: Write, *, answered: bool) -> None:
+        try:
+            answer = write.pass_on(endpoint.url)
+        except OSError:
+            answered = False
+        if answered:
+            write.reply(*answer)
         else:
-            misbehaving.seen.append(request.body)
-            request.reply(204)
+            write.cut()
 
-    misbehaving.behave = behave
-    writing = Writing(misbehaving.login, tmp_path / "spool")
+    def behave(write: Write) -> None:
+        nonlocal storm
+        if not storm and chance.random() < 0.06:
+            storm = chance.randint(1, 8)
+        storm = max(storm - 1, 0)
+        kind = chance.choice(["lose", "lose", "busy", "cut", "hang"]) if storm else "take"
+        if kind == "busy":
+            write.reply(503, Retry_After="0")
+        elif kind == "hang":
+            server.over.wait(0.6)
+            write.cut()
+        elif kind == "cut":
+            write.cut()
+        else:
+            pass_on(write, answered=kind == "take")
 
-    writing.writer.submit(lines(0, 20), "job")
+    server.behave = behave
 
-    assert writing.answer("job").state == "acknowledged"
-    assert b"\n".join(body.strip() for body in misbehaving.seen) == lines(0, 20).strip()
+
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_happens_no_point_is_lost_or_doubled(endpoint, misbehaving, tmp_path, seed):
+    endpoint.start()
+    misbehave_at_random(misbehaving, endpoint, seed)
+    chance = random.Random(seed)
+    spool = tmp_path / "spool"
+    states: dict[int, str] = {}
+    jobs = range(400)
+
+    def work(until: int, *, kill_database: bool = False) -> None:
+        """Write what is not final yet, as a worker does; it is killed after so many answers."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.points.writing_process", misbehaving.url, TOKEN, str(spool)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        process.stdin.write("".join(f"{number}\n" for number in jobs if number not in states))
+        process.stdin.close()
+        for answered, line in enumerate(process.stdout):
+            number, state = line.split()
+            states[int(number)] = state
+            if kill_database and answered == until // 2:
+                endpoint.kill()
+                endpoint.start()
+            if answered == until:
+                process.kill()
+        process.stdout.close()
+        process.wait()
+
+    work(until=chance.randint(60, 100))
+    work(until=chance.randint(60, 100), kill_database=True)
+    work(until=len(jobs))
+    misbehaving.behave = lambda write: write.reply(*write.pass_on(endpoint.url))
+    rest = Writing(misbehaving.login, spool)
+    rest.wait_for_empty_spool()
+    rest.writer.close(5)
+
+    assert set(states) == set(jobs)
+    assert {n for n, state in states.items() if state == "rejected"} <= {n for n in jobs if is_bad(n)}
+    refused = spool / "refused.txt"
+    aside = refused.read_text() if refused.exists() else ""
+    bad_but_spooled = [n for n in jobs if is_bad(n) and states[n] == "spooled"]
+    assert all(f"this is no line protocol {n}\n" in aside for n in bad_but_spooled)
+    assert not [n for n in jobs if is_bad(n) and states[n] == "acknowledged"]
+    expected = sorted(value for n in jobs if not is_bad(n) for value in values_of(n))
+    assert sorted(endpoint.values()) == expected

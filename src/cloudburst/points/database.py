@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -17,14 +16,11 @@ from influxdb_client.domain.write_precision import WritePrecision
 from influxdb_client.rest import ApiException
 
 from cloudburst.errors import PointsError
+from cloudburst.points.batch import Malformed
 from cloudburst.points.parse import whole_lines
 
 RETRY_AFTER_LIMIT_S = 300.0
 """A database that wants to be left alone for longer is asked again nevertheless."""
-
-
-class Malformed(PointsError):
-    """The database will never take these lines."""
 
 
 class Away(PointsError):
@@ -127,28 +123,6 @@ class Database:
         return self._not_influx(f"{status} ({message})")
 
 
-def sift(pieces: Sequence[bytes], write: Callable[[bytes], None]) -> Iterator[tuple[range, str]]:
-    """Write ``pieces`` in order, as many together as possible; what is malformed is found by halving.
-
-    Yields which of them were taken, with "", or refused for good, with the database's reason; those before
-    were yielded before. An Away that ``write`` raises passes through: what was not yielded is undecided.
-    """
-    begin, together = 0, len(pieces)
-    while begin < len(pieces):
-        span = range(begin, min(begin + together, len(pieces)))
-        reason = ""
-        try:
-            write(b"".join(pieces[span.start : span.stop]))
-        except Malformed as error:
-            if len(span) > 1:
-                together = len(span) // 2
-                continue
-            reason = str(error)
-        yield span, reason
-        begin = span.stop
-        together *= 2
-
-
 def _halves(lines: bytes) -> tuple[bytes, bytes] | None:
     """The lines in two parts, or None when it is a single one."""
     pieces = list(whole_lines(lines))
@@ -157,10 +131,10 @@ def _halves(lines: bytes) -> tuple[bytes, bytes] | None:
 
 
 def _cause(error: BaseException) -> str:
-    """What went wrong, without urllib3's name for the connection before it."""
-    if isinstance(error, urllib3.exceptions.TimeoutError):
+    """What went wrong: urllib3 names the connection, and what it has caught says what happened to it."""
+    if isinstance(error, urllib3.exceptions.ReadTimeoutError):
         return "no answer in time"
-    return str(error).rpartition(": ")[2]
+    return str(error.__cause__ or error)
 
 
 def _message(error: ApiException) -> str:

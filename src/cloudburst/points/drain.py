@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from cloudburst.points.database import Away, Database, Malformed, sift
+from cloudburst.points.batch import sift
+from cloudburst.points.database import Away, Database
 from cloudburst.points.parse import whole_lines
 from cloudburst.points.spool import Spool
 
@@ -74,7 +75,7 @@ class Drain:
     def _run(self) -> None:
         while self._is_time():
             try:
-                self._deliver_first()
+                self._deliver_some()
             except Away as away:
                 self.away(away)
                 if self._closing:
@@ -98,15 +99,16 @@ class Drain:
                     return False
                 self._changed.wait(pause_s)
 
-    def _deliver_first(self) -> None:
-        path, lines = self._spool.first()
-        try:
-            self._database.write(lines)
-        except Malformed:
-            self._deliver_but_malformed(lines)
-        self._spool.remove(path)
-        self.back()
-        self._removed()
+    def _deliver_some(self) -> None:
+        """Deliver a batch of files; those that are done are removed, even if the database goes away."""
+        files = self._spool.first()
+        for span, reason in sift([lines for _, lines in files], self._database.write):
+            for path, lines in files[span.start : span.stop]:
+                if reason:
+                    self._deliver_but_malformed(lines)
+                self._spool.remove(path)
+            self.back()
+            self._removed()
 
     def _deliver_but_malformed(self, lines: bytes) -> None:
         """Their jobs are final, so all that can be done for lines that are refused is to keep them."""

@@ -7,6 +7,8 @@ import os
 import threading
 from pathlib import Path
 
+from cloudburst.points.batch import first_batch
+
 log = logging.getLogger(__name__)
 
 SUFFIX = ".lp"
@@ -64,10 +66,11 @@ class Spool:
             self._bytes += len(lines)
             self._count += 1
 
-    def first(self) -> tuple[Path, bytes]:
-        """The oldest file and its lines; only when there is one."""
-        path = self._directory / self._names()[0]
-        return path, path.read_bytes()
+    def first(self) -> list[tuple[Path, bytes]]:
+        """The oldest files that together make a batch, with their lines; empty when there is none."""
+        paths = [self._directory / name for name in self._names()]
+        contents = first_batch(path.read_bytes() for path in paths)
+        return list(zip(paths, contents, strict=False))
 
     def remove(self, path: Path) -> None:
         """Forget a file: its lines are in the database."""

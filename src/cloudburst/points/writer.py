@@ -14,20 +14,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from cloudburst.errors import PointsError
-from cloudburst.points.database import Away, Database, Login, sift
+from cloudburst.points.batch import BATCH_BYTES, first_batch, sift
+from cloudburst.points.database import Away, Database, Login
 from cloudburst.points.drain import Drain
 from cloudburst.points.parse import whole_lines
 from cloudburst.points.spool import Spool
 
 log = logging.getLogger(__name__)
-
-BATCH_BYTES = 1 << 19
-"""Bytes per write: about the 5,000 lines that InfluxDB likes best."""
 
 PATIENCE_S = 2.0
 """A database that is away for so long is away: points go to the spool."""
@@ -203,18 +200,16 @@ class PointWriter:
 
     def _keep(self, parts: deque[_Part]) -> bool:
         """Put as many parts on disk as go into one write; False when there is no room."""
-        count, size = 0, 0
-        while count < len(parts) and (not count or size + len(parts[count].lines) <= BATCH_BYTES):
-            size += len(parts[count].lines)
-            count += 1
-        if not self._spool.has_room(size):
+        batch = first_batch(part.lines for part in parts)
+        lines = b"".join(batch)
+        if not self._spool.has_room(len(lines)):
             return self._no_room(f"the spool is full ({self._spool})")
         try:
-            self._spool.add(b"".join([part.lines for part in islice(parts, count)]))
+            self._spool.add(lines)
         except OSError as error:
             return self._no_room(f"they cannot be kept on disk ({error.strerror})")
         self._jobs_wait = False
-        self._settle(parts, count, "spooled")
+        self._settle(parts, len(batch), "spooled")
         self._drain.spooled()
         return True
 
