@@ -270,14 +270,14 @@ def test_executors_die_with_their_worker(tmp_path, payload_dir):
     wait_until(lambda: not child.is_running() or child.status() == "zombie", 2, "the executor to die")
 
 
-@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.12", "3.13"])
-def test_the_executor_runs_on_other_versions_of_python(start, version):
-    every = interpreters.installed(os.environ)
-    python = next((found.path for found in every if found.version.startswith(version + ".")), None)
-    if python is None:
-        pytest.skip(f"no Python {version} on this machine")
+def test_the_executor_runs_on_every_python_of_this_machine(start):
+    pythons = [found.path for found in interpreters.installed(os.environ)]
 
-    assert json.loads(start(python=python).call("worker.add", {"a": 1, "b": 2})[1])["sum"] == 3
+    sums = [
+        json.loads(start(python=python).call("worker.add", {"a": 1, "b": 2})[1])["sum"] for python in pythons
+    ]
+
+    assert sums == [3] * len(pythons) != []
 
 
 @pytest.mark.parametrize("module", [executor, line])
