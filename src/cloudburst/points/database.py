@@ -57,6 +57,7 @@ class Database:
 
     def __init__(self, login: Login, *, timeout_s: float) -> None:
         """A write that takes longer than ``timeout_s`` is taken for failed; writing again overwrites."""
+        self.url = login.url
         self._login = login
         self._client = InfluxDBClient(
             login.url, token=login.token, org=login.org, timeout=round(timeout_s * 1000), enable_gzip=False

@@ -60,7 +60,7 @@ class Drain:
             self._pause_s = FIRST_PAUSE_S
             if self._reason:
                 self._reason = ""
-                log.info("points: the database takes them again")
+                log.info("points: %s takes them again", self._database.url)
 
     def close(self, grace_s: float) -> None:
         """Deliver what the database takes without a further pause, within ``grace_s``."""
