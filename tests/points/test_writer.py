@@ -419,6 +419,23 @@ def test_a_file_that_was_not_finished_is_not_delivered(endpoint, writing, tmp_pa
     assert list(write.spool_dir.iterdir()) == []
 
 
+def test_somebody_may_empty_the_spool_by_hand(endpoint, writing):
+    write = writing(endpoint.login)
+    write.submit(lines(0), "0")
+    assert write.states(1) == ["spooled"]
+    for path in write.spooled_files():
+        path.unlink()
+
+    endpoint.start()
+
+    def is_direct_again() -> bool:
+        token = str(len(write.answers))
+        write.submit(lines(int(token)), token)
+        return write.answer(token).state == "acknowledged"
+
+    wait_until(is_direct_again, 20, "writes without the spool")
+
+
 # -- the end ----------------------------------------------------------------------------------------------
 
 

@@ -55,29 +55,31 @@ class Spool:
                 file.write(lines)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.rename(target)
-            self._sync()
+            with self._lock:
+                temporary.rename(target)
+                self._sync()
+                self._bytes += len(lines)
+                self._count += 1
         except OSError:
             temporary.unlink(missing_ok=True)
             target.unlink(missing_ok=True)
             raise
         self._next += 1
-        with self._lock:
-            self._bytes += len(lines)
-            self._count += 1
 
     def first(self) -> list[tuple[Path, bytes]]:
         """The oldest files that together make a batch, with their lines; empty when there is none."""
-        paths = [self._directory / name for name in self._names()]
+        with self._lock:
+            paths = [self._directory / name for name in self._names()]
+            if not paths:  # somebody has deleted them
+                self._bytes = self._count = 0
         contents = first_batch(path.read_bytes() for path in paths)
         return list(zip(paths, contents, strict=False))
 
     def remove(self, path: Path) -> None:
         """Forget a file: its lines are in the database."""
-        size = path.stat().st_size
-        path.unlink()
         with self._lock:
-            self._bytes -= size
+            self._bytes -= path.stat().st_size
+            path.unlink()
             self._count -= 1
 
     def refuse(self, lines: bytes, reason: str) -> None:
@@ -89,7 +91,8 @@ class Spool:
                 file.write(f"# {reason}\n".encode() + lines.rstrip(b"\n") + b"\n")
 
     def _names(self) -> list[str]:
-        return sorted(entry.name for entry in os.scandir(self._directory) if entry.name.endswith(SUFFIX))
+        names = (Path(entry.name) for entry in os.scandir(self._directory))
+        return sorted(name.name for name in names if name.suffix == SUFFIX and name.stem.isdecimal())
 
     def _sync(self) -> None:
         directory = os.open(self._directory, os.O_RDONLY)
