@@ -20,6 +20,13 @@ def place(params):
     with tempfile.NamedTemporaryFile() as file:
         return {"cwd": os.getcwd(), "found": found, "temp": os.path.dirname(file.name)}
 
+def leave_a_file(params):
+    Path("left.txt").write_text("left")
+    raise RuntimeError("failed")
+
+def odd_names(params):
+    return {"time": 1, "": 2, "index": 9, "huge": 10 ** 400, "a\\nb": 3, "fine": 1}
+
 def environment(params):
     return {k: v for k, v in os.environ.items()}
 

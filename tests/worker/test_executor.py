@@ -33,7 +33,9 @@ class Running:
         self, directory: Path, payload_dir: Path, *, allow_pickle=True, python=sys.executable, **settings
     ):
         runtime = Runtime("digest", payload_dir, Path(python), "env", PayloadSettings(**settings))
-        self.process = ExecutorProcess(runtime, directory, ENVIRON, points=True, allow_pickle=allow_pickle)
+        self.process = ExecutorProcess(
+            runtime, directory, ENVIRON, kept_dir=directory / "kept", points=True, allow_pickle=allow_pickle
+        )
         self.points: list[bytes] = []
         self.alive = True
         self._done: list[bytes] = []
@@ -114,13 +116,14 @@ def test_each_job_has_a_fresh_scratch_directory_that_goes_away(start, isolation)
     assert not Path(first["cwd"]).exists()
 
 
-def test_the_scratch_directory_of_a_failed_job_is_kept_when_asked(start):
+def test_what_a_failed_job_leaves_in_its_scratch_directory_is_kept_when_asked(start, tmp_path):
     running = start(keep_failed_scratch=True)
 
-    running.call("worker.say", {"n": 1})
+    header, _ = running.call("worker.leave_a_file", {})
 
-    (kept,) = (Path(running.process.process.args[4])).iterdir()
-    assert kept.is_dir()
+    kept = tmp_path / "slot-0" / "kept" / "e-1-1-1"
+    assert (kept / "left.txt").read_text() == "left"
+    assert str(kept) in header["traceback"]
 
 
 def test_a_failure_carries_the_users_traceback_and_all_output(start):
@@ -221,6 +224,16 @@ def test_points_come_before_the_end_of_their_job_also_of_a_failed_one(start):
     assert [line.split(" ")[0] for line in lines] == ["level,tank=1", "level,tank=1", "result,ensemble=e-1"]
     assert lines[2].endswith(f" {1_000_000_000 * 10**9 + 1000}")
     assert b"".join(running.points).count(b"level") == 1
+
+
+def test_a_returned_name_or_number_that_influxdb_does_not_take_is_no_failure(start):
+    running = start()
+
+    header, _ = running.call("worker.odd_names", {})
+
+    assert header["state"] == "finished"
+    (line_,) = b"".join(running.points).decode().splitlines()
+    assert line_.startswith("result,ensemble=e-1 index=1i,fine=1")
 
 
 @pytest.mark.parametrize("isolation", ["reuse", "fork"])

@@ -319,7 +319,9 @@ class Executor:
         header["rss_mb"] = _rss_mb()
         if header["state"] == "failed":
             body = self.output.tail()
-        self._leave(directory, keep=header["state"] == "failed" and self.settings["keep_failed_scratch"])
+            if self.settings["kept_dir"]:
+                header["traceback"] += self._keep(job, directory)
+        self._leave(directory)
         self.control.sendall(pack(DONE, json.dumps(header).encode() + b"\n" + body))
 
     def _failure(self, error: BaseException) -> dict[str, Any]:
@@ -347,10 +349,13 @@ class Executor:
         if not job["ensemble"] or not self.settings["points"]:
             return
         value = json.loads(body)
-        fields = {"value": value} if not isinstance(value, dict) else dict(value)
-        numbers = {k: v for k, v in fields.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
-        numbers = {k: float(v) for k, v in numbers.items()}
-        numbers["index"] = job["index"]
+        returned = value if isinstance(value, dict) else {"value": value}
+        numbers = {"index": job["index"]}
+        for name, number in returned.items():
+            if isinstance(number, (int, float)) and not isinstance(number, bool) and name != "index":
+                with contextlib.suppress(ValueError, OverflowError):  # not a name, or too large, for InfluxDB
+                    self.points.encode("result", {name: float(number)})
+                    numbers[name] = float(number)
         time_ns = int(job["created"] * 1e6) * 1000 + job["index"] * 1000
         self.points.write("result", numbers, tags={"ensemble": job["ensemble"]}, time=time_ns)
 
@@ -366,13 +371,22 @@ class Executor:
         os.environ["CLOUDBURST_INDEX"] = str(job["index"])
         os.environ["CLOUDBURST_ATTEMPT"] = str(job["attempt"])
 
-    def _leave(self, directory: str, keep: bool) -> None:
+    def _keep(self, job: Dict[str, Any], directory: str) -> str:
+        """Copy what the job has left in its scratch directory to where it stays; a line that says where."""
+        kept = os.path.join(self.settings["kept_dir"], "%s-%d" % (job["id"], job["attempt"]))
+        try:
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(directory, kept, symlinks=True)
+        except OSError as error:
+            return "\nIts scratch directory could not be kept: %s\n" % error
+        return "\nIts scratch directory was kept: %s:%s\n" % (socket.gethostname(), kept)
+
+    def _leave(self, directory: str) -> None:
         os.chdir(self.payload.directory)
-        if not keep:
-            try:
-                os.rmdir(directory)
-            except OSError:
-                shutil.rmtree(directory, ignore_errors=True)
+        try:
+            os.rmdir(directory)
+        except OSError:
+            shutil.rmtree(directory, ignore_errors=True)
         self.output.clear()
 
 

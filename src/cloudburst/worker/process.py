@@ -33,9 +33,11 @@ class ExecutorProcess:
         directory: Path,
         environ: Mapping[str, str],
         *,
+        kept_dir: Path,
         points: bool,
         allow_pickle: bool,
     ) -> None:
+        """Start it in ``directory``; scratch directories that are kept go to ``kept_dir``. Raises OSError."""
         self.runtime = runtime
         self.jobs = 0
         self._buffer = bytearray()
@@ -45,15 +47,15 @@ class ExecutorProcess:
         scratch.mkdir(parents=True, mode=0o700)
         settings = {
             "isolation": runtime.settings.isolation,
-            "keep_failed_scratch": runtime.settings.keep_failed_scratch,
+            "kept_dir": str(kept_dir) if runtime.settings.keep_failed_scratch else "",
             "allow_pickle": allow_pickle,
             "points": points,
         }
         self.output = os.open(directory / "output", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self.control, theirs = socket.socketpair()
-        with theirs:
-            argv = [runtime.python, executor.__file__, theirs.fileno(), runtime.payload_dir, scratch]
-            argv += [line.__file__, json.dumps(settings)]
+        argv = [runtime.python, executor.__file__, theirs.fileno(), runtime.payload_dir, scratch]
+        argv += [line.__file__, json.dumps(settings)]
+        try:
             self.process = subprocess.Popen(
                 [str(part) for part in argv],
                 env=dict(environ),
@@ -64,6 +66,11 @@ class ExecutorProcess:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
+        except OSError:
+            self._release()
+            raise
+        finally:
+            theirs.close()
         self.control.setblocking(False)
 
     def fileno(self) -> int:
@@ -142,9 +149,12 @@ class ExecutorProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         status = self.process.wait()
+        self._release()
+        return status
+
+    def _release(self) -> None:
         self.control.close()
         os.close(self.output)
-        return status
 
 
 def ending(status: int) -> str:

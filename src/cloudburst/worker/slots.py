@@ -87,7 +87,14 @@ class Slots:
     def _run(self, slot: Slot, runtime: Runtime) -> None:
         if slot.executor is not None and slot.executor.runtime != runtime:
             self._discard(slot)
-        if slot.run(runtime):
+        try:
+            started = slot.run(runtime)
+        except OSError as error:  # no memory, no processes, no disk: the node's fault, another may do better
+            log.error("slot %d: cannot start an executor: %s", slot.number, error)
+            reason = f"its executor could not be started ({error})"
+            self._recorder.lost(Loss(slot.release(), reason, _fingerprint("start"), b"", time.time()))
+            return
+        if started:
             self._selector.register(_executor(slot), selectors.EVENT_READ, slot)
 
     def _fail(self, claim: Claim, unusable: Unusable) -> None:
@@ -104,6 +111,7 @@ class Slots:
             runtime,
             directory,
             executor_environ(runtime, self._config, self._environ),
+            kept_dir=self._config.state_dir / "kept",
             points=bool(self._config.influx_url),
             allow_pickle=self._config.allow_pickle,
         )

@@ -14,8 +14,10 @@ local function again(id, job)
   if left <= 0 then return false end
   local delay = 0
   if job.retry_intervals then
-    local intervals = cjson.decode(job.retry_intervals)
-    delay = intervals[math.max(#intervals - left + 1, 1)] or intervals[#intervals] or 0
+    local readable, intervals = pcall(cjson.decode, job.retry_intervals)
+    if readable and type(intervals) == 'table' then
+      delay = tonumber(intervals[math.max(#intervals - left + 1, 1)] or intervals[#intervals] or 0) or 0
+    end
   end
   redis.call('HSET', job_key(id), 'retries_left', left - 1)
   redis.call('HDEL', job_key(id), 'cb_owner', 'cb_attempt')
