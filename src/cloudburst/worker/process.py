@@ -12,12 +12,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
-
 from cloudburst import names
 from cloudburst.points import line
 from cloudburst.rqwire.leases import Claim
-from cloudburst.worker import executor
+from cloudburst.worker import executor, memory
 from cloudburst.worker.runtime import Runtime
 
 OUTPUT_KEPT_BYTES = 1 << 20
@@ -130,14 +128,7 @@ class ExecutorProcess:
 
     def rss_bytes(self) -> int:
         """Resident memory of the executor and its children now; 0 when it is gone."""
-        total = 0
-        with contextlib.suppress(psutil.Error):
-            process = psutil.Process(self.process.pid)
-            total = process.memory_info().rss
-            for child in process.children(recursive=True):
-                with contextlib.suppress(psutil.Error):
-                    total += child.memory_info().rss
-        return total
+        return memory.used_bytes(self.process.pid)
 
     def dump_stack(self) -> None:
         """Have it write where it is into its output."""

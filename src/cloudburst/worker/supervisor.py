@@ -99,19 +99,20 @@ class Worker:
             if isinstance(key.fileobj, ExecutorProcess):
                 self._slots.listen(key.data)
         self._wake.drain()
-        self._recorder.take_acknowledged()
         now = time.monotonic()
         self._slots.enforce(now)
         if self._stopping:
             self._slots.give_back_unstarted()
             if now >= self._stop_by:
                 self._slots.give_back_running()
+        # Free slots first: a CPU waits for them. What has ended can wait for a round trip more.
+        self._claim()
+        self._slots.run_ready(self._provisioner)
+        self._recorder.take_acknowledged()
         self._with_redis(self._recorder.flush)
         if now >= self._next_beat:
             self._next_beat = now + BEAT_S
             self._with_redis(self._beat)
-        self._claim()
-        self._slots.run_ready(self._provisioner)
 
     def _patience(self) -> float:
         now = time.monotonic()
