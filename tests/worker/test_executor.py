@@ -113,7 +113,7 @@ def test_each_job_has_a_fresh_scratch_directory_that_goes_away(start, isolation)
     assert first["found"] == second["found"] == ["temp.inp"]
     assert first["cwd"] != second["cwd"]
     assert first["temp"] == first["cwd"]
-    assert not Path(first["cwd"]).exists()
+    wait_until(lambda: not Path(first["cwd"]).exists(), what="its end")
 
 
 def test_what_a_failed_job_leaves_in_its_scratch_directory_is_kept_when_asked(start, tmp_path):

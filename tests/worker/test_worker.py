@@ -241,4 +241,5 @@ def test_a_new_worker_zip_is_used_by_jobs_that_start_later(stack, post):
 def test_nothing_is_left_in_the_scratch_directories(stack):
     stack.run("worker.place", {}, {}, {})
 
-    assert list(Path(stack.directory / "state" / "slots").glob("*/scratch/*")) == []
+    slots = Path(stack.directory / "state" / "slots")
+    wait_until(lambda: not list(slots.glob("*/scratch/*")), what="empty scratch directories")

@@ -45,6 +45,7 @@ JOB, POINTS, DONE = b"JPD"
 RESULT_LIMIT = 64 * 1024
 OUTPUT_LIMIT = 64 * 1024
 PR_SET_PDEATHSIG = 1
+NICE = 5
 
 
 def pack(kind: int, body: bytes) -> bytes:
@@ -321,8 +322,10 @@ class Executor:
             body = self.output.tail()
             if self.settings["kept_dir"]:
                 header["traceback"] += self._keep(job, directory)
-        self._leave(directory)
+        self.output.clear()
+        os.chdir(self.payload.directory)
         self.control.sendall(pack(DONE, json.dumps(header).encode() + b"\n" + body))
+        _remove(directory)  # while the worker fetches the next job
 
     def _failure(self, error: BaseException) -> dict[str, Any]:
         failure = Failure(error, self.payload)
@@ -381,13 +384,12 @@ class Executor:
             return "\nIts scratch directory could not be kept: %s\n" % error
         return "\nIts scratch directory was kept: %s:%s\n" % (socket.gethostname(), kept)
 
-    def _leave(self, directory: str) -> None:
-        os.chdir(self.payload.directory)
-        try:
-            os.rmdir(directory)
-        except OSError:
-            shutil.rmtree(directory, ignore_errors=True)
-        self.output.clear()
+
+def _remove(directory: str) -> None:
+    try:
+        os.rmdir(directory)
+    except OSError:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _rss_mb() -> int:
@@ -408,8 +410,12 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _be_the_first_to_go() -> None:
-    """Linux: when memory runs out, the kernel kills executors before the worker or Redis."""
+def _stand_back() -> None:
+    """Let the services have the CPU when they want it: they want little, and all executors wait for them.
+
+    Linux: when memory runs out, the kernel kills executors before the worker or Redis.
+    """
+    os.nice(NICE)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("800")
 
@@ -435,7 +441,7 @@ def main() -> None:
     _die_with_parent()
     if os.getppid() != parent:  # it died before we asked
         os._exit(1)
-    _be_the_first_to_go()
+    _stand_back()
     control = socket.socket(fileno=int(fd))
     control.set_inheritable(False)
     faulthandler.enable(all_threads=False)
