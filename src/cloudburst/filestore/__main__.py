@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
-
-from cloudburst import config, log, names
-from cloudburst.errors import CloudburstError, ConfigError, StackError
+from cloudburst import config, names, serving
+from cloudburst.errors import ConfigError, StackError
 from cloudburst.filestore import space, tokens
 from cloudburst.filestore.app import create_app
 
 LIMIT_BYTES = 20 * 1024**3
 PORT_LIMIT = 65535
-GRACE_S = 1
-"""After SIGTERM, requests that are under way get so long. Uploads can be resumed, downloads continued."""
 
 logger = logging.getLogger("cloudburst.filestore")
 
@@ -66,27 +59,13 @@ class Settings:
 
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it (SystemExit). StackError when the port or the directory is in use."""
-    listener = _listener(settings)
+    listener = serving.listener("the file store", settings.host, settings.port, "CLOUDBURST_FILESTORE_PORT")
     try:
         app = create_app(settings.directory, settings.token, limit_bytes=settings.limit_bytes)
     except OSError as error:
         raise StackError(
             f"the file store cannot use {settings.directory} ({error.strerror}): set CLOUDBURST_FILES_DIR"
         ) from error
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            log_level="warning",
-            access_log=False,  # it writes the URL, in which old clients send the token
-            server_header=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=GRACE_S,
-        )
-    )
     logger.info(
         "serving %s on http://%s:%d, %d MiB free",
         settings.directory,
@@ -94,38 +73,8 @@ def serve(settings: Settings) -> None:
         listener.getsockname()[1],
         space.free_bytes(settings.directory) // 1024**2,
     )
-    server.run(sockets=[listener])
-
-
-def _listener(settings: Settings) -> socket.socket:
-    try:
-        family, kind, *_, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        # At once, for as long as nobody listens another process may bind the same port.
-        listener.listen(1024)
-        return listener
-    except OSError as error:
-        raise StackError(
-            f"the file store cannot listen on {settings.host}:{settings.port} ({error.strerror}): "
-            "stop what uses that port, or set CLOUDBURST_FILESTORE_PORT"
-        ) from error
-
-
-def main() -> None:
-    log.configure()
-    # uvicorn ends its requests on a signal and then raises it again, for this to end the process with 0.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
-    try:
-        serve(Settings.from_environ(os.environ))
-    except CloudburstError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(error.exit_code)
+    serving.run(app, listener, lifespan="on")
 
 
 if __name__ == "__main__":
-    main()
+    serving.main(lambda: serve(Settings.from_environ(os.environ)))

@@ -1,6 +1,7 @@
 """The executor: runs jobs of one payload, one after another, in the payload's own interpreter.
 
-It needs nothing but the standard library, runs on Python 3.8 and later, and is started by the worker as
+It is one file, however long, because that interpreter knows nothing of CloudBurst. It needs nothing but the
+standard library, runs on Python 3.8 and later, and is started by the worker as
 ``python executor.py FD PAYLOAD_DIR SCRATCH_DIR LINE_PY SETTINGS``. FD is one end of a stream socket.
 
 Frames in both directions: four bytes of length (big endian), one byte of kind, then the body.
