@@ -53,7 +53,7 @@ def test_a_job_goes_from_append_to_record_and_stock_rq_sees_each_step(client):
     worker = leases(client)
     claim = worker.claim(1)[0]
 
-    assert (claim.index, claim.attempt, claim.payload) == (0, 1, "abc")
+    assert (claim.job_index, claim.attempt, claim.payload) == (0, 1, "abc")
     assert StartedJobRegistry(connection=client).get_job_ids() == [claim.job_id]
     job = Job.fetch(claim.job_id, connection=client, serializer=JSONSerializer)
     assert (job.get_status(), job.args, job.worker_name) == (JobStatus.STARTED, [{"seed": 0}], "w1")
@@ -94,7 +94,7 @@ def test_a_lost_job_comes_back_to_the_front_and_is_set_aside_after_its_last_atte
     claim = worker.claim(1)[0]
     assert worker.give_back([Loss(claim, "killed by SIGSEGV")]) == ["returned"]
     claim = worker.claim(1)[0]
-    assert (claim.index, claim.attempt) == (0, 2)
+    assert (claim.job_index, claim.attempt) == (0, 2)
     assert worker.give_back([Loss(claim, "killed by SIGSEGV", output=b"last words")]) == ["aside"]
 
     (group,) = ensembles.failures(ensemble)
@@ -172,7 +172,7 @@ def test_retry_withdraws_the_record_and_runs_the_job_again(client):
 
     assert [group.fingerprint for group in ensembles.failures(ensemble)] == ["f2"]
     (again,) = worker.claim(5)
-    assert (again.index, again.attempt) == (0, 1)
+    assert (again.job_index, again.attempt) == (0, 1)
     worker.finish([finished(again)])
     assert sorted(record.index for record in ensembles.all_records(ensemble)) == [0, 1, 2]
     assert (ensembles.status(ensemble).finished, ensembles.status(ensemble).failed) == (2, 1)
@@ -207,7 +207,7 @@ def test_a_worker_in_the_place_of_a_dead_one_returns_its_jobs_at_once(client):
 
     assert len(leases(client, "alive").abandon("dead")) == 2
 
-    assert [claim.index for claim in leases(client, "alive").claim(3)] == [0, 1, 2]
+    assert [claim.job_index for claim in leases(client, "alive").claim(3)] == [0, 1, 2]
 
 
 def test_a_job_queued_again_by_stock_rq_is_counted_once(client):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import chain
+from typing import Any, Literal, NamedTuple
 
 from cloudburst.rqwire import encoding
 from cloudburst.rqwire.connection import Redis
-from cloudburst.rqwire.scripts import Scripts
+from cloudburst.rqwire.scripts import Call, Scripts
 
 MAX_ATTEMPTS = 3
 """How often a stock job may lose its worker or executor before it is set aside."""
@@ -19,11 +19,14 @@ POISON = "lost"
 QUIET_S = 5.0
 """Without any reap for so long, Redis was out of reach: leases are extended before the next one."""
 
+KEPT_FINISHED = 10_000
+"""Finished jobs of ensembles that stock RQ tools can still look at: some 5 kB each."""
+
 Answer = Literal["recorded", "retried", "repeated", "stale"]
+Return = Literal["returned", "aside", "stale"]
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """One attempt of one job that this worker holds the lease of."""
 
     job_id: str
@@ -33,7 +36,7 @@ class Claim:
     timeout_s: int
     """0: no limit."""
     ensemble: str
-    index: int
+    job_index: int
     payload: str
     """Digest; "" for the current ``worker.zip``."""
     created_at: float
@@ -46,8 +49,7 @@ class Claim:
         return encoding.is_pickled(self.data)
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How an attempt ended."""
 
     claim: Claim
@@ -62,8 +64,7 @@ class Outcome:
     output: bytes = b""
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(NamedTuple):
     """An attempt that goes back: ``reason`` is "" when it was never started."""
 
     claim: Claim
@@ -71,6 +72,16 @@ class Loss:
     fingerprint: str = POISON
     output: bytes = b""
     started_at: float = 0.0
+
+
+class Turn(NamedTuple):
+    """What Redis answered."""
+
+    claims: list[Claim]
+    finished: list[Answer]
+    """One for each outcome."""
+    given_back: list[Return]
+    """One for each loss."""
 
 
 class Leases:
@@ -85,14 +96,40 @@ class Leases:
         self._claims = 0
 
     def claim(self, count: int) -> list[Claim]:
-        """Take up to ``count`` jobs from the head of the queue.
+        """Take up to ``count`` jobs from the head of the queue."""
+        return self.turn(count=count).claims
 
-        If the reply is lost, the jobs come back when their leases run out: nobody beats for them.
+    def finish(self, outcomes: Sequence[Outcome]) -> list[Answer]:
+        """Make jobs final; one answer per outcome."""
+        return self.turn(outcomes=outcomes).finished
+
+    def give_back(self, losses: Sequence[Loss]) -> list[Return]:
+        """Return jobs to the head of the queue; one answer per loss."""
+        return self.turn(losses=losses).given_back
+
+    def turn(self, *, count: int = 0, outcomes: Sequence[Outcome] = (), losses: Sequence[Loss] = ()) -> Turn:
+        """Claim, finish, give back, in this order, in one round trip.
+
+        Finish and give back may be repeated after a lost reply. Claims whose reply is lost come back when
+        their leases run out: nobody beats for them.
         """
-        self._claims += 1
-        owner = f"{self._worker}.{self._claims}"
-        rows = self._call("claim", self._queue, owner, self._worker, count, self._lease_s)
-        return [_claim(owner, row) for row in rows]
+        calls: list[Call] = []
+        if count:
+            self._claims += 1
+            owner = f"{self._worker}.{self._claims}"
+            calls.append(("claim", (self._queue, owner, self._worker, count, self._lease_s)))
+        if outcomes:
+            args = [self._queue, self._node, self._worker, KEPT_FINISHED]
+            calls.append(("finish", [*args, *chain.from_iterable(map(_finish_arguments, outcomes))]))
+        if losses:
+            args = [self._queue, self._node, MAX_ATTEMPTS]
+            calls.append(("give_back", [*args, *chain.from_iterable(map(_loss_arguments, losses))]))
+        replies = iter(self._call.together(calls) if calls else ())
+        return Turn(
+            [_claim(owner, row) for row in next(replies)] if count else [],
+            [answer.decode() for answer in next(replies)] if outcomes else [],
+            [answer.decode() for answer in next(replies)] if losses else [],
+        )
 
     def beat(self, claims: Iterable[Claim]) -> set[str]:
         """Extend the leases of ``claims``; returns the ids of jobs that are not ours any more."""
@@ -100,28 +137,6 @@ class Leases:
         if not pairs:
             return set()
         return {job_id.decode() for job_id in self._call("beat", self._queue, self._lease_s, *pairs)}
-
-    def finish(self, outcomes: Sequence[Outcome]) -> list[Answer]:
-        """Make jobs final; one answer per outcome."""
-        args = [argument for outcome in outcomes for argument in _finish_arguments(outcome)]
-        return [
-            answer.decode() for answer in self._call("finish", self._queue, self._node, self._worker, *args)
-        ]
-
-    def give_back(self, losses: Sequence[Loss]) -> list[str]:
-        """Return jobs to the head of the queue; answers ``returned``, ``aside`` or ``stale`` each."""
-        args: list[str | bytes | int] = []
-        for loss in losses:
-            args += [loss.claim.job_id, loss.claim.owner, loss.reason, loss.fingerprint]
-            args += [
-                encoding.exception(loss.reason),
-                encoding.output(loss.output),
-                int(loss.started_at * 1000),
-            ]
-        return [
-            answer.decode()
-            for answer in self._call("give_back", self._queue, self._node, MAX_ATTEMPTS, *args)
-        ]
 
     def reap(self) -> tuple[list[str], list[str]]:
         """Return jobs whose lease has run out; the ids that came back and those that were set aside."""
@@ -148,27 +163,30 @@ def _claim(owner: str, row: Sequence[Any]) -> Claim:
         attempt=attempt,
         timeout_s=max(int(timeout or 0), 0),
         ensemble=ensemble.decode(),
-        index=int(index or -1),
+        job_index=int(index or -1),
         payload=payload.decode(),
         created_at=float(created),
         data=encoding.plain_data(data),
     )
 
 
-def _finish_arguments(outcome: Outcome) -> tuple[str | bytes | int | float, ...]:
+def _finish_arguments(outcome: Outcome) -> Iterable[str | bytes | int | float]:
     claim = outcome.claim
-    finished = outcome.state == "finished"
-    return (
+    head = (
+        outcome.state,
         claim.job_id,
         claim.owner,
-        outcome.state,
         int(outcome.started_at * 1000),
         round(outcome.duration_s * 1000, 3),
-        outcome.value,
-        encoding.return_value(outcome.value, pickled=claim.pickled) if finished else b"",
-        outcome.error,
-        outcome.fingerprint,
-        b"" if finished else encoding.exception(outcome.traceback or outcome.error),
-        b"" if finished else encoding.output(outcome.output),
-        0 if finished else 1,
     )
+    if outcome.state == "finished":
+        return (*head, outcome.value, encoding.return_value(outcome.value, pickled=claim.pickled))
+    exception = encoding.exception(outcome.traceback or outcome.error)
+    return (*head, outcome.error, outcome.fingerprint, exception, encoding.output(outcome.output))
+
+
+def _loss_arguments(loss: Loss) -> Iterable[str | bytes | int | float]:
+    claim = loss.claim
+    exception, output = encoding.exception(loss.reason), encoding.output(loss.output)
+    started_ms = int(loss.started_at * 1000)
+    return (claim.job_id, claim.owner, loss.reason, loss.fingerprint, exception, output, started_ms)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
 
-from redis.commands.core import Script
+from redis.exceptions import NoScriptError
 
 from cloudburst.rqwire.connection import Redis
+
+Call = tuple[str, Sequence[Any]]
+"""Name of a script and its arguments."""
 
 
 @cache
@@ -18,15 +23,34 @@ def source(name: str) -> str:
     return (folder / "prelude.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
 
 
+@cache
+def digest(name: str) -> str:
+    """What Redis calls the script of that name."""
+    return hashlib.sha1(source(name).encode()).hexdigest()  # noqa: S324 (Redis' own choice)
+
+
 class Scripts:
     """Calls scripts on one connection; a Redis that forgot them is given them again."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._scripts: dict[str, Script] = {}
 
     def __call__(self, name: str, *args: Any) -> Any:
-        script = self._scripts.get(name)
-        if script is None:
-            script = self._scripts[name] = self._client.register_script(source(name))
-        return script(args=args)
+        """Call one script; its reply."""
+        return self.together([(name, args)])[0]
+
+    def together(self, calls: Sequence[Call]) -> list[Any]:
+        """Call several in one round trip, in their order; their replies.
+
+        Raises the first error of any, after all have been called; and what redis-py raises.
+        """
+        with self._client.pipeline(transaction=False) as pipe:
+            for name, args in calls:
+                pipe.evalsha(digest(name), 0, *args)
+            replies: list[Any] = pipe.execute(raise_on_error=False)
+        for place, (name, args) in enumerate(calls):
+            if isinstance(replies[place], NoScriptError):
+                replies[place] = self._client.eval(source(name), 0, *args)
+            if isinstance(replies[place], Exception):
+                raise replies[place]
+        return replies

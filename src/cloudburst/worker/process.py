@@ -79,7 +79,7 @@ class ExecutorProcess:
         header = {
             "id": claim.job_id,
             "ensemble": claim.ensemble,
-            "index": claim.index,
+            "index": claim.job_index,
             "attempt": claim.attempt,
             "created": claim.created_at,
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections import deque
 
@@ -90,7 +89,5 @@ class Recorder:
 def _refused(outcome: Outcome, message: str) -> Outcome:
     error = f"the database refused the job's points: {message}"
     if outcome.state == "failed":
-        return dataclasses.replace(outcome, error=f"{outcome.error}; also, {error}")
-    return dataclasses.replace(
-        outcome, state="failed", value=b"", error=error, fingerprint="points", traceback=error
-    )
+        return outcome._replace(error=f"{outcome.error}; also, {error}")
+    return outcome._replace(state="failed", value=b"", error=error, fingerprint="points", traceback=error)

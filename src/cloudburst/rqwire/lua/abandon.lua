@@ -12,4 +12,5 @@ for _, id in ipairs(redis.call('ZREVRANGE', 'cb:lease:' .. queue, 0, -1)) do
     back[#back + 1] = id
   end
 end
+flush()
 return back

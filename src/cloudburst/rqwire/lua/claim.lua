@@ -4,40 +4,51 @@
 -- ARGV: queue, owner, worker name, n, lease in seconds
 -- Returns per job: id, attempt, timeout, ensemble, index, payload digest, time of the ensemble, data.
 local queue, owner, worker, n, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local list = 'rq:queue:' .. queue
+local list, wip, leases = 'rq:queue:' .. queue, 'rq:wip:' .. queue, 'cb:lease:' .. queue
+local deadline = string.format('%.6f', now + lease)
 local ensembles = {}
 local claimed = {}
 local examined = 0
+
+local function ensemble_of(ens)
+  if not ensembles[ens] then ensembles[ens] = hash(ens_key(ens), 'state', 'payload', 'error', 'created_at') end
+  return ensembles[ens]
+end
+
+local function take(id, job, ens)
+  if job.cb_final then  -- queued again by a stock client after it was recorded
+    unrecord(queue, id, load_job(id))
+    job.cb_attempt = nil
+  end
+  local attempt = tonumber(job.cb_attempt or 0) + 1
+  redis.call('HSET', job_key(id), 'status', 'started', 'started_at', now_iso, 'last_heartbeat', now_iso,
+    'worker_name', worker, 'cb_owner', owner, 'cb_attempt', attempt)
+  later('ZADD', wip, INFINITE, id .. ':' .. owner)
+  later('ZADD', leases, deadline, id)
+  if ens then count(ens_key(job.cb_ens), 'running', 1) end
+  claimed[#claimed + 1] = {id, attempt, job.timeout or '', job.cb_ens or '', job.cb_index or '',
+    ens and ens.payload or '', ens and ens.created_at or '0', job.data or ''}
+end
+
 -- The bound keeps one call short when a closed ensemble leaves many ids behind.
 while #claimed < n and examined < 2000 do
   local ids = redis.call('LPOP', list, n - #claimed)
   if not ids then break end
   for _, id in ipairs(ids) do
     examined = examined + 1
-    local job = load_job(id)
-    local ens = job.cb_ens and ensembles[job.cb_ens]
-    if job.cb_ens and not ens then
-      ens = hash(ens_key(job.cb_ens), 'state', 'payload', 'error', 'created_at')
-      ensembles[job.cb_ens] = ens
-    end
-    if job.status == 'queued' and ens and ens.state == 'cancelled' then
-      record(queue, id, job, {state = 'canceled'})
-    elseif job.status == 'queued' and ens and ens.state == 'failed' then
-      record(queue, id, job, {state = 'failed', error = ens.error, fingerprint = 'ensemble'})
-    elseif job.status == 'queued' then
-      if job.cb_final then  -- queued again by a stock client after it was recorded
-        unrecord(queue, id, job)
-        job.cb_attempt = nil
+    local job = hash(job_key(id), 'status', 'cb_ens', 'cb_index', 'cb_attempt', 'cb_final', 'timeout', 'data')
+    if job.status == 'queued' then
+      local ens = job.cb_ens and ensemble_of(job.cb_ens)
+      if ens and ens.state == 'cancelled' then
+        record(queue, id, load_job(id), {state = 'canceled'})
+      elseif ens and ens.state == 'failed' then
+        record(queue, id, load_job(id), {state = 'failed', error = ens.error, fingerprint = 'ensemble'})
+      else
+        take(id, job, ens)
       end
-      local attempt = tonumber(job.cb_attempt or 0) + 1
-      redis.call('HSET', job_key(id), 'status', 'started', 'started_at', now_iso, 'last_heartbeat', now_iso,
-        'worker_name', worker, 'cb_owner', owner, 'cb_attempt', attempt)
-      redis.call('ZADD', 'rq:wip:' .. queue, INFINITE, id .. ':' .. owner)
-      redis.call('ZADD', 'cb:lease:' .. queue, now + lease, id)
-      if job.cb_ens then redis.call('HINCRBY', ens_key(job.cb_ens), 'running', 1) end
-      claimed[#claimed + 1] = {id, attempt, job.timeout or '', job.cb_ens or '', job.cb_index or '',
-        ens and ens.payload or '', ens and ens.created_at or '0', job.data or ''}
     end
   end
 end
+
+flush()
 return claimed

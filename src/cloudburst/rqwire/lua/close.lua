@@ -22,4 +22,5 @@ for index = first, math.min(first + count, tonumber(spec.submitted)) - 1 do
     closed = closed + 1
   end
 end
+flush()
 return closed

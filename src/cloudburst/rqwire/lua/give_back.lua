@@ -21,4 +21,5 @@ for i = #ARGV - 6, 4, -7 do  -- backwards: the first ends up foremost
   end
   table.insert(answers, 1, answer)
 end
+flush()
 return answers

@@ -6,7 +6,8 @@
 --   3. A job of an ensemble is counted in exactly one counter, and a final one has exactly one entry in the
 --      result stream; counter, entry and status change in the same script.
 -- A lease is a member of cb:lease:<queue>, scored with its deadline in seconds. The job's hash holds
--- cb_owner, cb_attempt, and once it is final cb_final (the owner that finished it) and cb_entry.
+-- cb_owner (of its lease, as long as its status is started), cb_attempt, and once it is final cb_final (the
+-- owner that finished it) and cb_entry.
 
 redis.replicate_commands()  -- Redis 6.2: allows writes after TIME; from 7.0 on always so
 local time = redis.call('TIME')
@@ -32,6 +33,43 @@ local function iso(seconds, micros)
 end
 local now_iso = iso(tonumber(time[1]), tonumber(time[2]))
 
+-- What many jobs of one call write into the same keys is collected, and written once by `flush`, with which
+-- every script ends: sorted sets, lists, counters. Hashes of jobs are written at once, because they are read.
+local pending, counters = {ZADD = {}, ZREM = {}, RPUSH = {}}, {}
+
+local function later(command, key, ...)
+  local args = pending[command][key]
+  if not args then
+    args = {}
+    pending[command][key] = args
+  end
+  for _, argument in ipairs({...}) do args[#args + 1] = argument end
+end
+
+local function count(key, field, change)
+  local changes = counters[key]
+  if not changes then
+    changes = {}
+    counters[key] = changes
+  end
+  changes[field] = (changes[field] or 0) + change
+end
+
+local function flush()
+  for command, keys in pairs(pending) do
+    for key, args in pairs(keys) do
+      for i = 1, #args, 4000 do  -- Lua cannot unpack more than some thousands
+        redis.call(command, key, unpack(args, i, math.min(i + 3999, #args)))
+      end
+    end
+  end
+  for key, changes in pairs(counters) do
+    for field, change in pairs(changes) do
+      if change ~= 0 then redis.call('HINCRBY', key, field, change) end
+    end
+  end
+end
+
 local function job_key(id) return 'rq:job:' .. id end
 local function ens_key(ens) return 'cb:ens:' .. ens end
 
@@ -48,7 +86,7 @@ local function expire(key, ttl)
 end
 
 local function register(registry, queue, id, ttl)
-  redis.call('ZADD', 'rq:' .. registry .. ':' .. queue, ttl < 0 and INFINITE or now + ttl, id)
+  later('ZADD', 'rq:' .. registry .. ':' .. queue, ttl < 0 and INFINITE or now + ttl, id)
 end
 
 local JOB_FIELDS = {'status', 'cb_owner', 'cb_attempt', 'cb_ens', 'cb_index', 'cb_final', 'cb_entry', 'cb_fp',
@@ -59,9 +97,9 @@ local COUNTER = {finished = 'finished', failed = 'failed', canceled = 'cancelled
 
 -- Ends the lease of a started job, whoever holds it.
 local function unlease(queue, id, job)
-  redis.call('ZREM', 'cb:lease:' .. queue, id)
-  if job.cb_owner then redis.call('ZREM', 'rq:wip:' .. queue, id .. ':' .. job.cb_owner) end
-  if job.cb_ens then redis.call('HINCRBY', ens_key(job.cb_ens), 'running', -1) end
+  later('ZREM', 'cb:lease:' .. queue, id)
+  if job.cb_owner then later('ZREM', 'rq:wip:' .. queue, id .. ':' .. job.cb_owner) end
+  if job.cb_ens then count(ens_key(job.cb_ens), 'running', -1) end
 end
 
 -- Takes back the record of a job that is final, because it is to run again.
@@ -72,7 +110,7 @@ local function unrecord(queue, id, job)
     local entry = redis.call('XRANGE', ens .. ':results', job.cb_entry, job.cb_entry)[1]
     if entry then
       for i = 1, #entry[2], 2 do
-        if entry[2][i] == 'state' then redis.call('HINCRBY', ens, entry[2][i + 1], -1) end
+        if entry[2][i] == 'state' then count(ens, entry[2][i + 1], -1) end
       end
       redis.call('XDEL', ens .. ':results', job.cb_entry)
     end
@@ -101,7 +139,7 @@ local function record(queue, id, job, outcome)
       'started_ms', outcome.started_ms or 0, 'duration_ms', outcome.duration_ms or 0,
       'value', outcome.value or '', 'error', outcome.error or '', 'fingerprint', outcome.fingerprint or '',
       'data', job.data or '')
-    redis.call('HINCRBY', ens, COUNTER[state], 1)
+    count(ens, COUNTER[state], 1)
     fields[#fields + 1] = 'cb_entry'
     fields[#fields + 1] = entry
     if state == 'failed' then
@@ -118,7 +156,6 @@ local function record(queue, id, job, outcome)
     end
   end
   redis.call('HSET', key, unpack(fields))
-  redis.call('HDEL', key, 'cb_owner')
   if state == 'canceled' then
     register('canceled', queue, id, -1)
     return

@@ -40,4 +40,5 @@ end
 -- Stock registries name jobs whose hashes have expired; stock RQ trims them only when a stock worker runs.
 redis.call('ZREMRANGEBYSCORE', 'rq:finished:' .. queue, '-inf', now)
 redis.call('ZREMRANGEBYSCORE', 'rq:failed:' .. queue, '-inf', now)
+flush()
 return {back, aside}

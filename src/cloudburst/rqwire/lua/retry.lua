@@ -21,4 +21,5 @@ for index = first, math.min(first + count, tonumber(spec.submitted)) - 1 do
     queued = queued + 1
   end
 end
+flush()
 return queued
