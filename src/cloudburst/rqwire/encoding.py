@@ -32,6 +32,8 @@ def data_frame(function: str) -> tuple[bytes, bytes]:
 
 def plain_data(raw: bytes) -> bytes:
     """Job data as its serializer wrote it: stock RQ compresses it."""
+    if raw[:1] != b"x":  # as what zlib.compress() returns begins
+        return raw
     try:
         return zlib.decompress(raw)
     except zlib.error:

@@ -43,6 +43,8 @@ class Claim(NamedTuple):
     """When the ensemble was created, Unix time in seconds; 0 for a stock job."""
     data: bytes
     """As the client's serializer wrote it."""
+    order: int = 0
+    """Place among all claims of this worker."""
 
     @property
     def pickled(self) -> bool:
@@ -78,6 +80,8 @@ class Turn(NamedTuple):
     """What Redis answered."""
 
     claims: list[Claim]
+    left: int
+    """Jobs that are still in the queue; known only if jobs were to be claimed."""
     finished: list[Answer]
     """One for each outcome."""
     given_back: list[Return]
@@ -94,6 +98,7 @@ class Leases:
         self._node = node
         self._lease_s = lease_s
         self._claims = 0
+        self._jobs = 0
 
     def claim(self, count: int) -> list[Claim]:
         """Take up to ``count`` jobs from the head of the queue."""
@@ -125,11 +130,15 @@ class Leases:
             args = [self._queue, self._node, MAX_ATTEMPTS]
             calls.append(("give_back", [*args, *chain.from_iterable(map(_loss_arguments, losses))]))
         replies = iter(self._call.together(calls) if calls else ())
-        return Turn(
-            [_claim(owner, row) for row in next(replies)] if count else [],
+        left, rows = next(replies) if count else (0, ())
+        turn = Turn(
+            [_claim(owner, row, order) for order, row in enumerate(rows, self._jobs)],
+            left,
             [answer.decode() for answer in next(replies)] if outcomes else [],
             [answer.decode() for answer in next(replies)] if losses else [],
         )
+        self._jobs += len(rows)
+        return turn
 
     def beat(self, claims: Iterable[Claim]) -> set[str]:
         """Extend the leases of ``claims``; returns the ids of jobs that are not ours any more."""
@@ -155,7 +164,7 @@ def _lost_exception() -> bytes:
     return encoding.exception("The job lost its worker each time it ran.")
 
 
-def _claim(owner: str, row: Sequence[Any]) -> Claim:
+def _claim(owner: str, row: Sequence[Any], order: int) -> Claim:
     job_id, attempt, timeout, ensemble, index, payload, created, data = row
     return Claim(
         job_id=job_id.decode(),
@@ -167,6 +176,7 @@ def _claim(owner: str, row: Sequence[Any]) -> Claim:
         payload=payload.decode(),
         created_at=float(created),
         data=encoding.plain_data(data),
+        order=order,
     )
 
 

@@ -2,17 +2,21 @@
 
 It is one file, however long, because that interpreter knows nothing of CloudBurst. It needs nothing but the
 standard library, runs on Python 3.8 and later, and is started by the worker as
-``python executor.py FD PAYLOAD_DIR SCRATCH_DIR LINE_PY SETTINGS``. FD is one end of a stream socket.
+``python executor.py FD QUEUE_FD PAYLOAD_DIR SCRATCH_DIR LINE_PY SETTINGS``.
 
-Frames in both directions: four bytes of length (big endian), one byte of kind, then the body.
+QUEUE_FD is a socket that keeps the bounds of messages. Each message is a job: JSON header, newline, data as
+the client's serializer wrote it (if that is large, the header names the file that holds it). It is taken when
+its turn has come, not before: the worker may take the others back.
 
-====  =========  ==============================================================================
-kind  direction  body
-====  =========  ==============================================================================
-J     to us      JSON header, newline, job data as the client's serializer wrote it
-P     from us    points of the running job, in line protocol
-D     from us    JSON header, newline, the returned value as JSON; or the captured output
-====  =========  ==============================================================================
+FD is one end of a stream socket, for what we say. Frames: four bytes of length (big endian), one byte of
+kind, then the body.
+
+====  ==============================================================================
+kind  body
+====  ==============================================================================
+P     points of the running job, in line protocol
+D     JSON header, newline, the returned value as JSON; or the captured output
+====  ==============================================================================
 
 stdout and stderr are a file that the worker opened for appending. After each job it is emptied; its last
 part goes with the D frame of a job that failed.
@@ -33,6 +37,7 @@ import resource
 import shutil
 import signal
 import socket
+import stat
 import struct
 import sys
 import tempfile
@@ -42,11 +47,17 @@ import types
 from typing import Any, Callable, Dict
 
 HEADER = struct.Struct(">IB")
-JOB, POINTS, DONE = b"JPD"
+POINTS, DONE = b"PD"
+QUEUE_KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
+INLINE_BYTES = 32 * 1024 if sys.platform == "linux" else 1024
+"""Data of a job that goes into a message; more goes into a file."""
+MESSAGE_LIMIT = INLINE_BYTES + 4096
 RESULT_LIMIT = 64 * 1024
 OUTPUT_LIMIT = 64 * 1024
 PR_SET_PDEATHSIG = 1
 NICE = 5
+RSS_INTERVAL_S = 0.1
+FLUSH_BYTES = 1 << 16
 
 
 def pack(kind: int, body: bytes) -> bytes:
@@ -238,6 +249,61 @@ class Output:
             os.ftruncate(self.fd, 0)
 
 
+class Scratch:
+    """The directory that a job runs in: empty when it begins, whatever the one before has done to its own."""
+
+    def __init__(self, parent: str) -> None:
+        self.parent = parent
+        self.directory = ""
+        self._made = 0
+
+    def enter(self) -> None:
+        """Go into an empty directory, which is the one for temporary files, too."""
+        try:
+            os.chdir(self.directory)
+        except OSError:  # it is gone, or there was none yet
+            self._made += 1
+            self.directory = os.path.join(self.parent, "job-%d" % self._made)
+            os.mkdir(self.directory, 0o700)
+            os.chdir(self.directory)
+        os.environ["TMPDIR"] = os.environ["TEMP"] = os.environ["TMP"] = self.directory
+        tempfile.tempdir = None
+
+    def clean(self) -> None:
+        """An empty directory serves the next job, too; any other is removed."""
+        with contextlib.suppress(OSError):
+            if not os.listdir(self.directory) and stat.S_IMODE(os.stat(self.directory).st_mode) == 0o700:
+                return
+        os.chdir(self.parent)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.directory = ""
+
+
+class Memory:
+    """Resident memory of this process; looked up at most ten times a second."""
+
+    def __init__(self) -> None:
+        self._mb = 0
+        self._next = 0.0
+
+    def rss_mb(self) -> int:
+        """In MiB, lately; where /proc does not say, the most there ever was."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + RSS_INTERVAL_S
+            self._mb = self._look_up()
+        return self._mb
+
+    @staticmethod
+    def _look_up() -> int:
+        try:
+            with open("/proc/self/statm") as file:
+                return int(file.read().split()[1]) * resource.getpagesize() >> 20
+        except OSError:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB; bytes on macOS
+            return peak >> 20 if sys.platform == "darwin" else peak >> 10
+
+
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
@@ -245,40 +311,53 @@ def _flush() -> None:
 
 
 class Executor:
-    """Runs jobs as they come over the socket."""
+    """Runs jobs as they come from the queue, and says over the other socket how they ended."""
 
     def __init__(
-        self, control: socket.socket, payload: Payload, scratch: str, settings: dict[str, Any], points: Any
+        self,
+        control: socket.socket,
+        queue: socket.socket,
+        payload: Payload,
+        *,
+        scratch: str,
+        settings: dict[str, Any],
+        points: Any,
     ) -> None:
         self.control = control
+        self.queue = queue
         self.payload = payload
-        self.scratch = scratch
+        self.scratch = Scratch(scratch)
         self.settings = settings
         self.points = points
         self.output = Output(1)
-        self.jobs = 0
+        self.memory = Memory()
+        self._unsent = bytearray()
         self._importing = False
 
     def serve(self) -> None:
-        """Until the worker closes the socket."""
-        buffer = bytearray()
+        """Until the worker closes the queue."""
+        message = bytearray(MESSAGE_LIMIT)
         while True:
-            chunk = self.control.recv(1 << 16)
-            if not chunk:
+            size = self.queue.recv_into(message)
+            if not size:
                 return
-            buffer += chunk
-            for _, body in split(buffer):
-                header, _, data = body.partition(b"\n")
-                self.run(json.loads(header), data)
+            head, _, data = bytes(message[:size]).partition(b"\n")
+            job = json.loads(head)
+            if "file" in job:
+                with open(job["file"], "rb") as file:
+                    data = file.read()
+                os.unlink(job["file"])
+            self.run(job, data)
 
     def run(self, job: dict[str, Any], data: bytes) -> None:
         """One job, in a scratch directory of its own; in a process of its own too with isolation = "fork"."""
-        self.jobs += 1
+        self.scratch.enter()
         if self.settings["isolation"] == "fork":
             self._preload(data)
             self._in_fork(job, data)
         else:
             self._here(job, data)
+        self.scratch.clean()  # while the worker reads how it ended
 
     def _preload(self, data: bytes) -> None:
         """Import the function's module in this process, so that forks need not; failures show in the fork."""
@@ -302,9 +381,7 @@ class Executor:
             os._exit(os.WEXITSTATUS(status))
 
     def _here(self, job: dict[str, Any], data: bytes) -> None:
-        directory = os.path.join(self.scratch, "job-%d" % self.jobs)
-        os.mkdir(directory, 0o700)
-        self._enter(job, directory)
+        self._set_environ(job)
         started = time.time()
         clock = time.perf_counter()
         header: Dict[str, Any] = {"state": "finished"}
@@ -318,15 +395,14 @@ class Executor:
         self.points.uninstall()
         header["duration"] = time.perf_counter() - clock
         header["started"] = started
-        header["rss_mb"] = _rss_mb()
+        header["rss_mb"] = self.memory.rss_mb()
         if header["state"] == "failed":
             body = self.output.tail()
             if self.settings["kept_dir"]:
-                header["traceback"] += self._keep(job, directory)
+                header["traceback"] += self._keep(job)
         self.output.clear()
-        os.chdir(self.payload.directory)
-        self.control.sendall(pack(DONE, json.dumps(header).encode() + b"\n" + body))
-        _remove(directory)  # while the worker fetches the next job
+        self._send(DONE, json.dumps(header).encode() + b"\n" + body)
+        self._flush()
 
     def _failure(self, error: BaseException) -> dict[str, Any]:
         failure = Failure(error, self.payload)
@@ -357,50 +433,52 @@ class Executor:
         numbers = {"index": job["index"]}
         for name, number in returned.items():
             if isinstance(number, (int, float)) and not isinstance(number, bool) and name != "index":
-                with contextlib.suppress(ValueError, OverflowError):  # not a name, or too large, for InfluxDB
-                    self.points.encode("result", {name: float(number)})
+                with contextlib.suppress(OverflowError):  # too large for InfluxDB
                     numbers[name] = float(number)
         time_ns = int(job["created"] * 1e6) * 1000 + job["index"] * 1000
-        self.points.write("result", numbers, tags={"ensemble": job["ensemble"]}, time=time_ns)
+        tags = {"ensemble": job["ensemble"]}
+        try:
+            self.points.write("result", numbers, tags=tags, time=time_ns)
+        except ValueError:
+            fitting = {name: number for name, number in numbers.items() if self._fits(name)}
+            self.points.write("result", fitting, tags=tags, time=time_ns)
+
+    def _fits(self, name: str) -> bool:
+        """Whether InfluxDB takes a field of that name."""
+        try:
+            self.points.encode("result", {name: 0.0})
+        except ValueError:
+            return False
+        return True
 
     def _send_points(self, lines: str) -> None:
-        self.control.sendall(pack(POINTS, lines.encode()))
+        self._send(POINTS, lines.encode())
 
-    def _enter(self, job: dict[str, Any], directory: str) -> None:
-        os.chdir(directory)
-        os.environ["TMPDIR"] = os.environ["TEMP"] = os.environ["TMP"] = directory
-        tempfile.tempdir = None
+    def _send(self, kind: int, body: bytes) -> None:
+        """Small frames leave together, at the end of the job."""
+        self._unsent += pack(kind, body)
+        if len(self._unsent) > FLUSH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        self.control.sendall(self._unsent)
+        self._unsent.clear()
+
+    def _set_environ(self, job: dict[str, Any]) -> None:
         os.environ["CLOUDBURST_JOB"] = job["id"]
         os.environ["CLOUDBURST_ENSEMBLE"] = job["ensemble"]
         os.environ["CLOUDBURST_INDEX"] = str(job["index"])
         os.environ["CLOUDBURST_ATTEMPT"] = str(job["attempt"])
 
-    def _keep(self, job: Dict[str, Any], directory: str) -> str:
+    def _keep(self, job: Dict[str, Any]) -> str:
         """Copy what the job has left in its scratch directory to where it stays; a line that says where."""
         kept = os.path.join(self.settings["kept_dir"], "%s-%d" % (job["id"], job["attempt"]))
         try:
             shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(directory, kept, symlinks=True)
+            shutil.copytree(self.scratch.directory, kept, symlinks=True)
         except OSError as error:
             return "\nIts scratch directory could not be kept: %s\n" % error
         return "\nIts scratch directory was kept: %s:%s\n" % (socket.gethostname(), kept)
-
-
-def _remove(directory: str) -> None:
-    try:
-        os.rmdir(directory)
-    except OSError:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _rss_mb() -> int:
-    """Resident memory now, in MiB; where /proc does not say, the most there ever was."""
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * resource.getpagesize() >> 20
-    except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB; bytes on macOS
-        return peak >> 20 if sys.platform == "darwin" else peak >> 10
 
 
 def _die_with_parent() -> None:
@@ -437,14 +515,15 @@ def _load_results(path: str) -> Any:
 
 
 def main() -> None:
-    fd, payload_dir, scratch, line_py, settings = sys.argv[1:6]
+    fd, queue_fd, payload_dir, scratch, line_py, settings = sys.argv[1:7]
     parent = os.getppid()
     _die_with_parent()
     if os.getppid() != parent:  # it died before we asked
         os._exit(1)
     _stand_back()
-    control = socket.socket(fileno=int(fd))
+    control, queue = socket.socket(fileno=int(fd)), socket.socket(fileno=int(queue_fd))
     control.set_inheritable(False)
+    queue.set_inheritable(False)
     faulthandler.enable(all_threads=False)
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -455,7 +534,9 @@ def main() -> None:
     sys.path[0] = os.path.realpath(payload_dir)
     os.chdir(payload_dir)
     points = _load_results(line_py)
-    executor = Executor(control, Payload(payload_dir), scratch, json.loads(settings), points)
+    executor = Executor(
+        control, queue, Payload(payload_dir), scratch=scratch, settings=json.loads(settings), points=points
+    )
     executor.serve()
 
 

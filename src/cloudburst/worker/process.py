@@ -18,6 +18,9 @@ from cloudburst.rqwire.leases import Claim
 from cloudburst.worker import executor, memory
 from cloudburst.worker.runtime import Runtime
 
+QUEUE_BYTES = 1 << 18
+"""Room for jobs in an executor's queue."""
+
 OUTPUT_KEPT_BYTES = 1 << 20
 """A running job's output file is cut to its last part when it has grown beyond this."""
 
@@ -38,6 +41,9 @@ class ExecutorProcess:
         """Start it in ``directory``; scratch directories that are kept go to ``kept_dir``. Raises OSError."""
         self.runtime = runtime
         self.jobs = 0
+        """That were sent to it, and not called back."""
+        self.ended = 0
+        self._directory = directory
         self._buffer = bytearray()
         self._earlier_output = b""
         scratch = directory / "scratch"
@@ -51,7 +57,13 @@ class ExecutorProcess:
         }
         self.output = os.open(directory / "output", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self.control, theirs = socket.socketpair()
-        argv = [runtime.python, executor.__file__, theirs.fileno(), runtime.payload_dir, scratch]
+        # Messages keep their bounds in this one, and we hold both ends: what the executor has not taken from
+        # it, we can take back.
+        self._queue, self._queue_end = socket.socketpair(socket.AF_UNIX, executor.QUEUE_KIND)
+        self._queue.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, QUEUE_BYTES)
+        self._queue.setblocking(False)
+        fds = [theirs.fileno(), self._queue_end.fileno()]
+        argv = [runtime.python, executor.__file__, *fds, runtime.payload_dir, scratch]
         argv += [line.__file__, json.dumps(settings)]
         try:
             self.process = subprocess.Popen(
@@ -61,7 +73,7 @@ class ExecutorProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=self.output,
                 stderr=self.output,
-                pass_fds=[theirs.fileno()],
+                pass_fds=fds,
                 start_new_session=True,
             )
         except OSError:
@@ -74,8 +86,8 @@ class ExecutorProcess:
     def fileno(self) -> int:
         return self.control.fileno()
 
-    def send(self, claim: Claim) -> None:
-        """Hand over a job. Raises OSError when the executor is gone."""
+    def send(self, claim: Claim) -> bool:
+        """Put a job into its queue; False when there is no room. Raises OSError when the executor is gone."""
         header = {
             "id": claim.job_id,
             "ensemble": claim.ensemble,
@@ -83,14 +95,26 @@ class ExecutorProcess:
             "attempt": claim.attempt,
             "created": claim.created_at,
         }
-        self.jobs += 1
-        self.control.setblocking(True)
+        data = claim.data
+        if len(data) > executor.INLINE_BYTES:
+            large = self._directory / f"large-{claim.order}"
+            large.write_bytes(data)
+            header["file"], data = str(large), b""
         try:
-            self.control.sendall(
-                executor.pack(executor.JOB, json.dumps(header).encode() + b"\n" + claim.data)
-            )
-        finally:
-            self.control.setblocking(False)
+            self._queue.send(json.dumps(header).encode() + b"\n" + data)
+        except BlockingIOError:
+            return False
+        self.jobs += 1
+        return True
+
+    def call_back(self) -> int:
+        """Empty its queue: how many jobs, the latest, it has not taken and will not take."""
+        count = 0
+        with contextlib.suppress(BlockingIOError):
+            while self._queue_end.recv(1, socket.MSG_DONTWAIT):  # the rest of the message is dropped
+                count += 1
+        self.jobs -= count
+        return count
 
     def frames(self) -> tuple[list[tuple[int, bytes]], bool]:
         """What the executor has sent since the last call, and whether it is still there."""
@@ -124,6 +148,7 @@ class ExecutorProcess:
 
     def job_ended(self) -> None:
         """Forget the output of the job that has just ended; the executor has emptied the file."""
+        self.ended += 1
         self._earlier_output = b""
 
     def rss_bytes(self) -> int:
@@ -135,16 +160,24 @@ class ExecutorProcess:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGUSR1)
 
-    def close(self) -> int:
-        """Kill the executor and all that it started, and clean up; its exit status (negative: signal)."""
+    def kill(self) -> int:
+        """Kill the executor and all that it started; its exit status (negative: signal).
+
+        What it had sent before can still be read, and what it had not taken be called back.
+        """
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        status = self.process.wait()
+        return self.process.wait()
+
+    def close(self) -> None:
+        """Kill it, and clean up."""
+        self.kill()
         self._release()
-        return status
 
     def _release(self) -> None:
         self.control.close()
+        self._queue.close()
+        self._queue_end.close()
         os.close(self.output)
 
 

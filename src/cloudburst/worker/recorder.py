@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from itertools import islice
 
 from cloudburst.points.writer import PointWriter
-from cloudburst.rqwire.leases import Claim, Leases, Loss, Outcome
+from cloudburst.rqwire.leases import Answer, Claim, Loss, Outcome, Return
 
 log = logging.getLogger(__name__)
 
@@ -17,8 +18,7 @@ BATCH = 200
 class Recorder:
     """Keeps what has ended until Redis has it, however long Redis or the database is away."""
 
-    def __init__(self, leases: Leases, points: PointWriter | None) -> None:
-        self._leases = leases
+    def __init__(self, points: PointWriter | None) -> None:
         self._points = points
         self._unwritten: dict[str, Outcome] = {}
         """Outcomes by owner and job id whose points are not acknowledged yet."""
@@ -50,26 +50,24 @@ class Recorder:
                 outcome = _refused(outcome, answer.message)
             self._outcomes.append(outcome)
 
-    def flush(self) -> None:
-        """Record everything that can be. Raises what redis-py raises; then nothing is forgotten."""
-        while self._losses:
-            batch = list(self._losses)[:BATCH]
-            answers = self._leases.give_back(batch)
-            for loss, answer in zip(batch, answers, strict=True):
-                self._losses.popleft()
-                if loss.reason:
-                    log.warning(
-                        "%s attempt %d: %s: %s", loss.claim.job_id, loss.claim.attempt, loss.reason, answer
-                    )
-        while self._outcomes:
-            batch_ = list(self._outcomes)[:BATCH]
-            answers_ = self._leases.finish(batch_)
-            for outcome, answer_ in zip(batch_, answers_, strict=True):
-                self._outcomes.popleft()
-                if answer_ == "stale":
-                    log.warning("%s: discarded, its lease was lost", outcome.claim.job_id)
-                elif outcome.state == "failed":
-                    log.info("%s failed (%s): %s", outcome.claim.job_id, answer_, outcome.error)
+    def batch(self) -> tuple[list[Outcome], list[Loss]]:
+        """What to tell Redis next."""
+        return list(islice(self._outcomes, BATCH)), list(islice(self._losses, BATCH))
+
+    def told(self, finished: list[Answer], given_back: list[Return]) -> None:
+        """Redis has answered to the last ``batch``: forget what was in it."""
+        for answer in finished:
+            outcome = self._outcomes.popleft()
+            if answer == "stale":
+                log.warning("%s: discarded, its lease was lost", outcome.claim.job_id)
+            elif outcome.state == "failed":
+                log.info("%s failed (%s): %s", outcome.claim.job_id, answer, outcome.error)
+        for answer_ in given_back:
+            loss = self._losses.popleft()
+            if loss.reason:
+                log.warning(
+                    "%s attempt %d: %s: %s", loss.claim.job_id, loss.claim.attempt, loss.reason, answer_
+                )
 
     def claims(self) -> list[Claim]:
         """Claims whose leases must be kept until their outcome is recorded."""
@@ -78,7 +76,7 @@ class Recorder:
 
     @property
     def unrecorded(self) -> bool:
-        """Whether ``flush`` has something to do."""
+        """Whether there is something to tell Redis."""
         return bool(self._outcomes or self._losses)
 
     @property

@@ -1,10 +1,11 @@
-"""One slot of the worker: at most one job at a time, and the warm executor that runs it."""
+"""One slot of the worker: at most one job runs in it at a time, in the warm executor that it holds."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,69 +32,96 @@ class Verdict:
 
 
 class Slot:
-    """Holds a claim from the moment it is taken until its attempt has ended, one way or another."""
+    """Holds claims from the moment they are handed to its executor until their attempts have ended.
+
+    The first of them runs. The others lie in the executor's queue, from which they can be called back.
+    """
 
     def __init__(self, number: int, directory: Path, start: Start) -> None:
         self.number = number
         self.executor: ExecutorProcess | None = None
-        self.claim: Claim | None = None
-        self.running = False
-        """Whether the executor has the job; before that its payload is being prepared."""
+        self.claims: deque[Claim] = deque()
         self.started_at = 0.0
-        self.points: list[bytes] = []
+        """Unix time at which the first claim had its turn, as far as is known here."""
         self.verdict: Verdict | None = None
-        """Why the worker stops this attempt; its executor is about to be killed."""
+        self.points: list[bytes] = []
+        """Of the running job."""
         self.published = b""
-        """The output of the running job that clients can read already."""
+        self.retiring = False
+        """The executor takes no further jobs and is replaced once it has none."""
         self._directory = directory
         self._start = start
+        self._since = 0.0
         self._deadline = math.inf
         self._kill_at = math.inf
 
-    def assign(self, claim: Claim) -> None:
-        """Take a claim; it starts with ``run``, once its payload is ready."""
-        self.claim = claim
-        self.running = False
-        self.points = []
-        self.verdict = None
-        self.published = b""
-        self._kill_at = math.inf
+    @property
+    def running(self) -> Claim | None:
+        """The claim whose turn it is."""
+        return self.claims[0] if self.claims else None
 
-    def run(self, runtime: Runtime) -> bool:
-        """Hand the claim to an executor of that payload; returns whether a new one had to be started."""
-        if self.claim is None:
-            raise RuntimeError("a slot without a claim has nothing to run")
-        renew = self.executor is None or self.executor.runtime != runtime
-        if renew:
-            self.discard()
-            self.executor = self._start(runtime, self._directory)
-        assert self.executor is not None  # noqa: S101 (for the type checker)
-        self.running = True
-        self.started_at = time.time()
-        limit = self.claim.timeout_s or math.inf
-        self._deadline = time.monotonic() + limit
+    def has(self, runtime: Runtime) -> bool:
+        """Whether an executor of that payload is here and takes jobs."""
+        return self.executor is not None and self.executor.runtime == runtime and not self.retiring
+
+    def room(self, runtime: Runtime, ahead: int) -> bool:
+        """Whether one more may wait behind the running claim, if ``ahead`` may."""
+        executor = self.executor
+        if executor is None or not self.has(runtime) or self.verdict is not None:
+            return False
+        most = runtime.settings.max_jobs_per_executor
+        # An executor that has not ended a job yet may be importing for seconds.
+        return executor.ended > 0 and len(self.claims) <= ahead and not (most and executor.jobs >= most)
+
+    def start(self, runtime: Runtime) -> None:
+        """Begin with a new executor of that payload. Raises OSError."""
+        self.executor = self._start(runtime, self._directory)
+
+    def hand_over(self, claim: Claim) -> bool:
+        """Give a claim to the executor; False when its queue is full."""
+        if self.executor is None:
+            raise RuntimeError("a slot without an executor cannot take a claim")
         try:
-            self.executor.send(self.claim)
+            if not self.executor.send(claim):
+                return False
         except OSError as error:  # it has died: the loop will find out by reading from it
             log.debug("slot %d: %s", self.number, error)
-        return renew
+        self.claims.append(claim)
+        if len(self.claims) == 1:
+            self._turn()
+        return True
+
+    def _turn(self) -> None:
+        """The first claim is the running one from now on."""
+        self.points = []
+        self.published = b""
+        self.started_at = time.time()
+        self._since = time.monotonic()
+        self._deadline = self._since + (self.claims[0].timeout_s or math.inf)
 
     def release(self) -> Claim:
-        """The attempt has ended: the slot is free again."""
-        if self.claim is None:
-            raise RuntimeError("a slot without a claim has nothing to release")
-        claim, self.claim = self.claim, None
-        self.running = False
+        """The running attempt has ended: it is the next one's turn."""
+        claim = self.claims.popleft()
+        self.verdict = None
         self._deadline = self._kill_at = math.inf
+        if self.claims:
+            self._turn()
         return claim
 
-    def discard(self) -> int:
-        """Kill the executor, if there is one; its exit status."""
-        if self.executor is None:
-            return 0
-        status = self.executor.close()
-        self.executor = None
-        return status
+    def call_back(self) -> list[Claim]:
+        """Take back what the executor has not begun, in its order; if it is dead, that may be all."""
+        if self.executor is None or not self.claims:
+            return []
+        count = min(self.executor.call_back(), len(self.claims))
+        back = [self.claims.pop() for _ in range(count)]
+        return back[::-1]
+
+    def discard(self) -> None:
+        """Kill the executor, if there is one, and forget it."""
+        if self.executor is not None:
+            self.executor.close()
+            self.executor = None
+            self.retiring = False
 
     def condemn(self, verdict: Verdict) -> None:
         """Stop the running job: its executor writes where it is, and is killed a moment later."""
@@ -102,9 +130,13 @@ class Slot:
             self.executor.dump_stack()
             self._kill_at = time.monotonic() + STACK_DUMP_S
 
+    def age_s(self, now: float) -> float:
+        """For how long the running job has had its turn."""
+        return now - self._since if self.claims else 0.0
+
     def overdue(self, now: float) -> bool:
         """Whether the running job has used up its time."""
-        return self.running and self.verdict is None and now >= self._deadline
+        return bool(self.claims) and self.verdict is None and now >= self._deadline
 
     def condemned(self, now: float) -> bool:
         """Whether the moment after ``condemn`` is over."""
@@ -115,7 +147,7 @@ class Slot:
         return min(self._deadline if self.verdict is None else math.inf, self._kill_at)
 
     def renewal_due(self, rss_mb: int, limit_mb: int) -> bool:
-        """Whether the executor should be replaced before the next job."""
+        """Whether the executor should be replaced before it takes another job."""
         if self.executor is None:
             return False
         most = self.executor.runtime.settings.max_jobs_per_executor

@@ -17,6 +17,7 @@ from pathlib import Path
 from cloudburst.config import WorkerConfig
 from cloudburst.rqwire.leases import Claim, Loss, Outcome
 from cloudburst.worker import executor, memory, process
+from cloudburst.worker.ahead import Ahead
 from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.provision import Provisioner, Unusable
 from cloudburst.worker.recorder import Recorder
@@ -28,12 +29,15 @@ log = logging.getLogger(__name__)
 TICK_S = 0.5
 """How often memory and output of running jobs are looked at."""
 
+PAUSE_S = 0.003
+"""While executors have enough to do for longer, the worker rests: fewer turns, each with more jobs."""
+
 Hopeless = Callable[[Claim, str], None]
 """Called with a claim and the reason why no job of its ensemble can run."""
 
 
 class Slots:
-    """The slots, and the executors in them."""
+    """The slots, the executors in them, and the claims that wait for one."""
 
     def __init__(
         self,
@@ -49,6 +53,12 @@ class Slots:
         self._recorder = recorder
         self._hopeless = hopeless
         self._next_tick = 0.0
+        self._ahead = Ahead()
+        self._waiting: list[Claim] = []
+        """Claims that no executor has, in their order."""
+        self._preparing = False
+        """Some of them wait for their payload."""
+        self._plenty = False
         directory = config.state_dir / "slots"
         shutil.rmtree(directory, ignore_errors=True)
         self._slots = [Slot(n, directory / str(n), self._start_executor) for n in range(config.slots)]
@@ -59,43 +69,108 @@ class Slots:
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots)
 
-    def free(self) -> list[Slot]:
-        """Slots that could take a claim."""
-        return [slot for slot in self._slots if slot.claim is None]
-
     def claims(self) -> list[Claim]:
-        """Claims that are in slots, running or not."""
-        return [slot.claim for slot in self._slots if slot.claim is not None]
+        """All claims that are held here, running or not."""
+        return [*(claim for slot in self._slots for claim in slot.claims), *self._waiting]
+
+    def running(self) -> list[Claim]:
+        """The claims whose turn it is in their slots."""
+        return [slot.claims[0] for slot in self._slots if slot.claims]
 
     def next_event(self) -> float:
         """When ``enforce`` wants to be called again (monotonic seconds)."""
         return min([self._next_tick, *(slot.next_event() for slot in self._slots)])
 
-    # -- starting --------------------------------------------------------------------------------------
+    # -- how many ----------------------------------------------------------------------------------------
 
-    def run_ready(self, provisioner: Provisioner) -> None:
-        """Start every claim whose payload is ready; fail those whose payload cannot be."""
-        for slot in self._slots:
-            if slot.claim is None or slot.running:
-                continue
-            ready = provisioner.get(slot.claim.payload, slot.claim.ensemble)
+    def wanted(self) -> int:
+        """How many jobs to claim now."""
+        held = len(self._waiting) + sum(len(slot.claims) for slot in self._slots)
+        most = self._most(self._per_slot())
+        free = sum(not slot.claims for slot in self._slots) - len(self._waiting)
+        # Many at a time, unless a slot is free.
+        return max(most - held, 0) if free > 0 or held <= most // 2 else 0
+
+    def _most(self, per_slot: int) -> int:
+        """How many jobs may be held now: none behind a job that takes long."""
+        late = self._late()
+        return sum(1 if slot in late else 1 + per_slot for slot in self._slots)
+
+    def _per_slot(self) -> int:
+        """How many may be claimed for a slot beside its running job."""
+        return 0 if self._preparing else self._ahead.per_slot(plenty=self._plenty)
+
+    def _kept_per_slot(self) -> int:
+        """How many may wait behind the running job of a slot."""
+        return 0 if self._preparing else self._ahead.kept_per_slot(plenty=self._plenty)
+
+    def _late(self) -> list[Slot]:
+        """Slots whose job takes longer than was expected."""
+        now, late_s = time.monotonic(), self._ahead.late_s()
+        return [slot for slot in self._slots if slot.age_s(now) > late_s]
+
+    def rest_s(self) -> float:
+        """How long the worker may look away without any slot running dry: 0 or PAUSE_S."""
+        enough = 2 * PAUSE_S / self._ahead.job_s
+        return PAUSE_S if all(len(slot.claims) - 1 > enough for slot in self._slots) else 0.0
+
+    def take(self, claims: list[Claim], *, plenty: bool) -> None:
+        """Take over new claims; ``plenty``: many more jobs wait in the queue."""
+        self._waiting += claims
+        self._plenty = plenty
+
+    # -- starting ----------------------------------------------------------------------------------------
+
+    def dispatch(self, provisioner: Provisioner) -> None:
+        """Hand claims to executors, in order, as payloads are ready; fail those whose payload cannot be."""
+        self._share()
+        left: list[Claim] = []
+        self._preparing = False
+        for place, claim in enumerate(self._waiting):
+            ready = provisioner.get(claim.payload, claim.ensemble)
             if isinstance(ready, Unusable):
-                self._fail(slot.release(), ready)
-            elif ready is not None:
-                self._run(slot, ready)
+                self._fail(claim, ready)
+            elif ready is None:
+                self._preparing = True
+                left.append(claim)
+            elif not self._place(claim, ready):
+                left += self._waiting[place:]
+                break
+        self._waiting = left
 
-    def _run(self, slot: Slot, runtime: Runtime) -> None:
-        if slot.executor is not None and slot.executor.runtime != runtime:
-            self._discard(slot)
+    def _share(self) -> None:
+        """Call back what lies behind a job that takes long, what is too much, what an idle slot could run."""
+        late, per_slot = self._late(), self._kept_per_slot()
+        idle = not self._waiting and any(not slot.claims for slot in self._slots)
+        for slot in self._slots:
+            behind = len(slot.claims) - 1
+            if behind > 0 and (idle or slot in late or behind > per_slot):
+                self._call_back(slot)
+
+    def _place(self, claim: Claim, runtime: Runtime) -> bool:
+        """Hand a claim to the slot that has least to do, one with the right executor first."""
+        late, per_slot = self._late(), self._kept_per_slot()
+        for slot in sorted(self._slots, key=lambda slot: (len(slot.claims), not slot.has(runtime))):
+            if slot.claims and (slot in late or not slot.room(runtime, per_slot)):
+                continue
+            if not slot.has(runtime):
+                self._discard(slot)
+                if not self._start(slot, claim, runtime):
+                    return True
+            if slot.hand_over(claim):
+                return True
+        return False
+
+    def _start(self, slot: Slot, claim: Claim, runtime: Runtime) -> bool:
         try:
-            started = slot.run(runtime)
+            slot.start(runtime)
         except OSError as error:  # no memory, no processes, no disk: the node's fault, another may do better
             log.error("slot %d: cannot start an executor: %s", slot.number, error)
             reason = f"its executor could not be started ({error})"
-            self._recorder.lost(Loss(slot.release(), reason, _fingerprint("start"), b"", time.time()))
-            return
-        if started:
-            self._selector.register(_executor(slot), selectors.EVENT_READ, slot)
+            self._recorder.lost(Loss(claim, reason, _fingerprint("start"), b"", time.time()))
+            return False
+        self._selector.register(_executor(slot), selectors.EVENT_READ, slot)
+        return True
 
     def _fail(self, claim: Claim, unusable: Unusable) -> None:
         text = f"{unusable.error}\n{unusable.detail}".strip()
@@ -116,27 +191,33 @@ class Slots:
             allow_pickle=self._config.allow_pickle,
         )
 
-    # -- listening -------------------------------------------------------------------------------------
+    # -- listening ---------------------------------------------------------------------------------------
 
     def listen(self, slot: Slot) -> None:
         """Take what the slot's executor has sent, and notice when it is gone."""
-        if slot.executor is None:
-            return
-        frames, alive = slot.executor.frames()
+        if slot.executor is not None and not self._read(slot):
+            self._executor_ended(slot)
+
+    def _read(self, slot: Slot) -> bool:
+        """Take what the slot's executor has sent; whether it is still there."""
+        frames, alive = _executor(slot).frames()
         for kind, body in frames:
             if kind == executor.POINTS:
                 slot.points.append(body)
-            elif kind == executor.DONE and slot.claim is not None:
+            elif kind == executor.DONE and slot.claims:
                 self._ended(slot, body)
-        if not alive:
-            self._executor_ended(slot)
+        if slot.retiring and not slot.claims and alive:
+            self._discard(slot)
+        return alive
 
     def _ended(self, slot: Slot, body: bytes) -> None:
         head, _, rest = body.partition(b"\n")
         header = json.loads(head)
         failed = header["state"] == "failed"
         running = _executor(slot)
+        points = b"".join(slot.points)
         claim = slot.release()
+        self._ahead.observe(header["duration"])
         outcome = Outcome(
             claim,
             header["state"],
@@ -149,44 +230,56 @@ class Slots:
             output=running.output_tail(rest) if failed else b"",
         )
         running.job_ended()
-        self._recorder.ended(outcome, b"".join(slot.points))
-        if slot.renewal_due(header["rss_mb"], self._rss_limit_mb(running.runtime)):
-            self._discard(slot)
+        self._recorder.ended(outcome, points)
+        if not slot.retiring and slot.renewal_due(header["rss_mb"], self._rss_limit_mb(running.runtime)):
+            slot.retiring = True
+            self._call_back(slot)
         if header.get("broken"):
             self._hopeless(claim, f"{outcome.error}\n{outcome.traceback}".strip())
 
     def _executor_ended(self, slot: Slot) -> None:
-        """The executor's process has ended; if a job was in it, so has its attempt."""
+        """The executor's process has ended by itself; if a job was in it, so has its attempt."""
         tail = _executor(slot).output_tail()
-        status = self._discard(slot)
-        if slot.claim is None or not slot.running:
-            return
-        started, verdict = slot.started_at, slot.verdict
-        claim = slot.release()
-        if verdict is not None:
-            self._recorder.ended(_stopped(claim, verdict, started, tail), b"")
-        else:
-            reason = process.ending(status)
-            self._recorder.lost(Loss(claim, reason, _fingerprint(reason), tail, started))
+        status = self._kill(slot)
+        if slot.claims:
+            verdict, started = slot.verdict, slot.started_at
+            claim = slot.release()
+            if verdict is not None:
+                self._recorder.ended(_stopped(claim, verdict, started, tail), b"")
+            else:
+                reason = process.ending(status)
+                self._recorder.lost(Loss(claim, reason, _fingerprint(reason), tail, started))
+        self._discard(slot)
 
-    # -- stopping --------------------------------------------------------------------------------------
+    # -- stopping ----------------------------------------------------------------------------------------
 
     def enforce(self, now: float) -> None:
         """Hold running jobs to their limits of time, memory and output."""
         for slot in self._slots:
-            if slot.overdue(now) and slot.claim is not None:
-                limit = slot.claim.timeout_s
+            if slot.overdue(now):
+                limit = slot.claims[0].timeout_s
                 slot.condemn(Verdict("timeout", f"it ran longer than its timeout of {limit} s"))
             if slot.condemned(now):
-                self.listen(slot)  # it may have ended in the meantime
-                if slot.claim is not None and slot.verdict is not None:
-                    self._executor_ended(slot)
+                self._stop_condemned(slot)
         if now >= self._next_tick:
             self._next_tick = now + TICK_S
             for slot in self._slots:
-                if slot.running and slot.executor is not None:
+                if slot.claims and slot.executor is not None:
                     slot.executor.cut_output()
                     self._check_memory(slot, slot.executor)
+
+    def _stop_condemned(self, slot: Slot) -> None:
+        """Kill the executor, unless the job that was condemned has ended in the meantime."""
+        self.listen(slot)
+        if slot.verdict is None or slot.executor is None:
+            return
+        verdict, started, tail = slot.verdict, slot.started_at, slot.executor.output_tail()
+        self._kill(slot)
+        if slot.verdict is not None:
+            self._recorder.ended(_stopped(slot.release(), verdict, started, tail), b"")
+        elif slot.claims:  # it had ended after all, and the next one had begun
+            self._recorder.lost(Loss(slot.release()))
+        self._discard(slot)
 
     def _check_memory(self, slot: Slot, running: ExecutorProcess) -> None:
         limit_mb = self._rss_limit_mb(running.runtime)
@@ -203,36 +296,66 @@ class Slots:
     def forget(self, job_ids: Iterable[str]) -> None:
         """Stop jobs that are not ours any more, at once and without a word to anybody."""
         gone = set(job_ids)
+        if not gone:
+            return
         for slot in self._slots:
-            if slot.claim is not None and slot.claim.job_id in gone:
-                log.info("%s: its lease is gone (cancelled, or run elsewhere): stopped", slot.claim.job_id)
-                if slot.running:
+            if any(claim.job_id in gone for claim in slot.claims):
+                self._call_back(slot)
+                if slot.claims and slot.claims[0].job_id in gone:
+                    log.info("%s: its lease is gone (cancelled, or run elsewhere)", slot.claims[0].job_id)
+                    self._kill(slot)
+                    if slot.claims:
+                        slot.release()
                     self._discard(slot)
-                slot.release()
+        self._waiting = [claim for claim in self._waiting if claim.job_id not in gone]
+
+    def give_back_excess(self) -> None:
+        """Return what is held without a slot for it in sight: somebody else may have one."""
+        in_slots = sum(len(slot.claims) for slot in self._slots)
+        self._give_back_waiting(keep=max(self._most(self._kept_per_slot()) - in_slots, 0))
 
     def give_back_unstarted(self) -> None:
-        """Return claims that no executor has yet."""
+        """Return claims that no executor has begun."""
         for slot in self._slots:
-            if slot.claim is not None and not slot.running:
-                self._recorder.lost(Loss(slot.release()))
+            self._call_back(slot)
+        self._give_back_waiting()
+
+    def _give_back_waiting(self, keep: int = 0) -> None:
+        for claim in self._waiting[keep:]:
+            self._recorder.lost(Loss(claim))
+        del self._waiting[keep:]
 
     def give_back_running(self) -> None:
         """Stop running jobs and return them, as if they had not been started."""
         for slot in self._slots:
-            if slot.claim is not None:
-                log.info("%s: returned to the queue, the grace period is over", slot.claim.job_id)
+            if slot.claims:
+                log.info("%s: returned to the queue, the grace period is over", slot.claims[0].job_id)
+                self._kill(slot)
+                if slot.claims:
+                    self._recorder.lost(Loss(slot.release()))
                 self._discard(slot)
-                self._recorder.lost(Loss(slot.release()))
+        self._give_back_waiting()
 
     def close(self) -> None:
         """Kill all executors."""
         for slot in self._slots:
             self._discard(slot)
 
-    def _discard(self, slot: Slot) -> int:
+    def _call_back(self, slot: Slot) -> None:
+        """Let what the slot's executor has not begun wait again."""
+        self._waiting = sorted([*self._waiting, *slot.call_back()], key=lambda claim: claim.order)
+
+    def _kill(self, slot: Slot) -> int:
+        """Kill the executor: what it has said still counts, what it has not begun waits; the exit status."""
+        status = _executor(slot).kill()
+        self._read(slot)
+        self._call_back(slot)
+        return status
+
+    def _discard(self, slot: Slot) -> None:
         if slot.executor is not None:
             self._selector.unregister(slot.executor)
-        return slot.discard()
+        slot.discard()
 
 
 def _executor(slot: Slot) -> ExecutorProcess:

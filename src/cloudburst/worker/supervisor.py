@@ -46,6 +46,9 @@ SWEEP_S = 30.0
 REDIS_PAUSE_S = 0.5
 """After a failed call, Redis is left alone for so long."""
 
+PLENTY = 4
+"""Jobs in the queue per slot that make it a long one."""
+
 REDIS_START_S = 30.0
 """How long a worker waits for a Redis that is still starting."""
 
@@ -69,7 +72,7 @@ class Worker:
         self._bell = Bell(self._redis, config.queue, self._wake)
         database = Login(config.influx_url, config.influx_token, config.influx_org, config.influx_bucket)
         self._points = open_writer(database, config.state_dir / "spool", called=self._wake.call)
-        self._recorder = Recorder(self._leases, self._points)
+        self._recorder = Recorder(self._points)
         self._provisioner = Provisioner(config, environ, called=self._wake.call, note=self._note)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake, selectors.EVENT_READ)
@@ -95,7 +98,9 @@ class Worker:
         return 0
 
     def _once(self) -> None:
-        for key, _ in self._selector.select(self._patience()):
+        ready = self._selector.select(self._patience())
+        time.sleep(self._slots.rest_s())
+        for key, _ in ready:
             if isinstance(key.fileobj, ExecutorProcess):
                 self._slots.listen(key.data)
         self._wake.drain()
@@ -105,11 +110,13 @@ class Worker:
             self._slots.give_back_unstarted()
             if now >= self._stop_by:
                 self._slots.give_back_running()
-        # Free slots first: a CPU waits for them. What has ended can wait for a round trip more.
-        self._claim()
-        self._slots.run_ready(self._provisioner)
+        else:
+            # Free slots first: a CPU waits for them. What has ended can wait for a round trip.
+            self._slots.dispatch(self._provisioner)
+            self._slots.give_back_excess()
         self._recorder.take_acknowledged()
-        self._with_redis(self._recorder.flush)
+        if self._turn() and not self._stopping:
+            self._slots.dispatch(self._provisioner)
         if now >= self._next_beat:
             self._next_beat = now + BEAT_S
             self._with_redis(self._beat)
@@ -125,20 +132,26 @@ class Worker:
 
     # -- claims ----------------------------------------------------------------------------------------
 
-    def _claim(self) -> None:
-        free = self._slots.free()
+    def _turn(self) -> bool:
+        """Claim what is wanted and tell what has ended, in one round trip; whether there are new claims."""
         if self._bell.rang:
             self._bell.rang = self._queue_empty = False
-        if self._stopping or not free or self._queue_empty:
-            return
-        claims = self._with_redis(lambda: self._leases.claim(len(free)))
-        if claims is None:
-            return
-        for slot, claim in zip(free, claims, strict=False):
-            slot.assign(claim)
-        if len(claims) < len(free):
+        wanted = 0 if self._stopping or self._queue_empty else self._slots.wanted()
+        outcomes, losses = self._recorder.batch()
+        if not (wanted or outcomes or losses):
+            return False
+        turn = self._with_redis(
+            lambda: self._leases.turn(count=wanted, outcomes=outcomes, losses=losses),
+        )
+        if turn is None:
+            return False
+        self._recorder.told(turn.finished, turn.given_back)
+        if wanted:
+            self._slots.take(turn.claims, plenty=turn.left > PLENTY * len(self._slots))
+        if len(turn.claims) < wanted:
             self._queue_empty = True
             self._bell.arm()
+        return bool(turn.claims)
 
     def _beat(self) -> None:
         held = self._slots.claims()
@@ -146,7 +159,7 @@ class Worker:
         back, aside = self._leases.reap()
         if back or aside:
             log.warning("leases ran out: %s returned to the queue, %s set aside", back, aside)
-        busy = self._slots.claims()
+        busy = self._slots.running()
         self._registration.heartbeat(
             busy=len(busy), current_job=busy[0].job_id if busy else "", stopping=self._stopping
         )
@@ -157,11 +170,11 @@ class Worker:
 
     def _publish_output(self) -> None:
         for slot in self._slots:
-            if slot.running and slot.executor is not None and slot.claim is not None:
+            if slot.claims and slot.executor is not None:
                 tail = slot.executor.output_tail()
                 if tail != slot.published:
                     slot.published = tail
-                    output.publish(self._redis, slot.claim.job_id, tail)
+                    output.publish(self._redis, slot.claims[0].job_id, tail)
 
     def _take_over(self) -> None:
         """Return the jobs of the worker that had this state directory before; leave our name for the next."""

@@ -2,7 +2,7 @@
 -- Invariant: an id that leaves the list gets its lease, or its record, in this same script; an id whose job
 -- is not `queued` (cancelled, deleted, queued twice) is dropped, because its place is elsewhere.
 -- ARGV: queue, owner, worker name, n, lease in seconds
--- Returns per job: id, attempt, timeout, ensemble, index, payload digest, time of the ensemble, data.
+-- Returns how many jobs are left in the queue, and per claimed job: id, attempt, timeout, ensemble, index, payload digest, time of the ensemble, data.
 local queue, owner, worker, n, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local list, wip, leases = 'rq:queue:' .. queue, 'rq:wip:' .. queue, 'cb:lease:' .. queue
 local deadline = string.format('%.6f', now + lease)
@@ -51,4 +51,4 @@ while #claimed < n and examined < 2000 do
 end
 
 flush()
-return claimed
+return {redis.call('LLEN', list), claimed}
