@@ -4,9 +4,10 @@ It is one file, however long, because that interpreter knows nothing of CloudBur
 standard library, runs on Python 3.8 and later, and is started by the worker as
 ``python executor.py FD QUEUE_FD PAYLOAD_DIR SCRATCH_DIR LINE_PY SETTINGS``.
 
-QUEUE_FD is a socket that keeps the bounds of messages. Each message is a job: JSON header, newline, data as
-the client's serializer wrote it (if that is large, the header names the file that holds it). It is taken when
-its turn has come, not before: the worker may take the others back.
+QUEUE_FD is a socket that keeps the bounds of messages. Each message is a job: eight bytes by which the worker
+recognises it, JSON header, newline, data as the client's serializer wrote it (if that is large, the header
+names the file that holds it). It is taken when its turn has come, not before: the worker may take the others
+back.
 
 FD is one end of a stream socket, for what we say. Frames: four bytes of length (big endian), one byte of
 kind, then the body.
@@ -47,6 +48,7 @@ import types
 from typing import Any, Callable, Dict
 
 HEADER = struct.Struct(">IB")
+ORDER = struct.Struct(">Q")
 POINTS, DONE = b"PD"
 QUEUE_KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 INLINE_BYTES = 32 * 1024 if sys.platform == "linux" else 1024
@@ -341,8 +343,9 @@ class Executor:
             size = self.queue.recv_into(message)
             if not size:
                 return
-            head, _, data = bytes(message[:size]).partition(b"\n")
+            head, _, data = bytes(message[ORDER.size : size]).partition(b"\n")
             job = json.loads(head)
+            (job["order"],) = ORDER.unpack_from(message)
             if "file" in job:
                 with open(job["file"], "rb") as file:
                     data = file.read()
@@ -395,6 +398,7 @@ class Executor:
         self.points.uninstall()
         header["duration"] = time.perf_counter() - clock
         header["started"] = started
+        header["order"] = job["order"]
         header["rss_mb"] = self.memory.rss_mb()
         if header["state"] == "failed":
             body = self.output.tail()

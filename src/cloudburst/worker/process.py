@@ -101,20 +101,23 @@ class ExecutorProcess:
             large.write_bytes(data)
             header["file"], data = str(large), b""
         try:
-            self._queue.send(json.dumps(header).encode() + b"\n" + data)
+            self._queue.send(executor.ORDER.pack(claim.order) + json.dumps(header).encode() + b"\n" + data)
         except BlockingIOError:
             return False
         self.jobs += 1
         return True
 
-    def call_back(self) -> int:
-        """Empty its queue: how many jobs, the latest, it has not taken and will not take."""
-        count = 0
+    def call_back(self) -> set[int]:
+        """Empty its queue: the orders of the claims that it has not taken and will not take.
+
+        It may take one meanwhile, so these need not be the latest.
+        """
+        orders: set[int] = set()
         with contextlib.suppress(BlockingIOError):
-            while self._queue_end.recv(1, socket.MSG_DONTWAIT):  # the rest of the message is dropped
-                count += 1
-        self.jobs -= count
-        return count
+            while start := self._queue_end.recv(executor.ORDER.size, socket.MSG_DONTWAIT):
+                orders.update(executor.ORDER.unpack(start))  # the rest of the message is dropped
+        self.jobs -= len(orders)
+        return orders
 
     def frames(self) -> tuple[list[tuple[int, bytes]], bool]:
         """What the executor has sent since the last call, and whether it is still there."""

@@ -112,9 +112,10 @@ class Slot:
         """Take back what the executor has not begun, in its order; if it is dead, that may be all."""
         if self.executor is None or not self.claims:
             return []
-        count = min(self.executor.call_back(), len(self.claims))
-        back = [self.claims.pop() for _ in range(count)]
-        return back[::-1]
+        orders = self.executor.call_back()
+        back = [claim for claim in self.claims if claim.order in orders]
+        self.claims = deque(claim for claim in self.claims if claim.order not in orders)
+        return back
 
     def discard(self) -> None:
         """Kill the executor, if there is one, and forget it."""

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.5
 """How often memory and output of running jobs are looked at."""
 
-PAUSE_S = 0.003
+PAUSE_S = 0.002
 """While executors have enough to do for longer, the worker rests: fewer turns, each with more jobs."""
 
 Hopeless = Callable[[Claim, str], None]
@@ -204,7 +204,7 @@ class Slots:
         for kind, body in frames:
             if kind == executor.POINTS:
                 slot.points.append(body)
-            elif kind == executor.DONE and slot.claims:
+            elif kind == executor.DONE:
                 self._ended(slot, body)
         if slot.retiring and not slot.claims and alive:
             self._discard(slot)
@@ -213,6 +213,8 @@ class Slots:
     def _ended(self, slot: Slot, body: bytes) -> None:
         head, _, rest = body.partition(b"\n")
         header = json.loads(head)
+        if not slot.claims or slot.claims[0].order != header["order"]:
+            raise RuntimeError(f"slot {slot.number}: a job has ended whose turn it was not: {header}")
         failed = header["state"] == "failed"
         running = _executor(slot)
         points = b"".join(slot.points)
