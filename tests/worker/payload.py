@@ -77,6 +77,15 @@ def print_much(params):
 def not_json(params):
     return {"a": object()}
 
+def disturb(params):
+    import socket, struct
+    for fd in range(3, 20):
+        try:
+            socket.socket(fileno=os.dup(fd)).sendall(struct.pack(">IB", 2, ord("D")) + b"{}")
+        except OSError:
+            pass
+    time.sleep(5)
+
 def large(params):
     return "x" * params["bytes"]
 

@@ -243,3 +243,12 @@ def test_nothing_is_left_in_the_scratch_directories(stack):
 
     slots = Path(stack.directory / "state" / "slots")
     wait_until(lambda: not list(slots.glob("*/scratch/*")), what="empty scratch directories")
+
+
+def test_a_job_that_writes_into_its_executors_sockets_fails_and_the_worker_lives(stack):
+    records = stack.run("worker.disturb", {}, {})
+
+    assert {record.state for record in records} == {"failed"}
+    assert "disturbed" in records[0].error
+    (record,) = stack.run("worker.add", {"a": 1, "b": 1})
+    assert record.state == "finished"

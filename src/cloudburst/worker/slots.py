@@ -204,17 +204,29 @@ class Slots:
         for kind, body in frames:
             if kind == executor.POINTS:
                 slot.points.append(body)
-            elif kind == executor.DONE:
-                self._ended(slot, body)
+            elif not self._ended(slot, body):
+                alive = False
+                break
         if slot.retiring and not slot.claims and alive:
             self._discard(slot)
         return alive
 
-    def _ended(self, slot: Slot, body: bytes) -> None:
+    def _ended(self, slot: Slot, body: bytes) -> bool:
+        """A job has ended; False when it is not the one whose turn it was: the executor was disturbed."""
         head, _, rest = body.partition(b"\n")
-        header = json.loads(head)
-        if not slot.claims or slot.claims[0].order != header["order"]:
-            raise RuntimeError(f"slot {slot.number}: a job has ended whose turn it was not: {header}")
+        try:
+            header = json.loads(head)
+            order = header["order"]
+        except (ValueError, LookupError, TypeError):
+            order = None
+        if not slot.claims or slot.claims[0].order != order:
+            log.error(
+                "slot %d: an executor that says something else than was expected: %r", slot.number, head
+            )
+            slot.verdict = Verdict(
+                "protocol", "its executor was disturbed: did the job write into its sockets?"
+            )
+            return False
         failed = header["state"] == "failed"
         running = _executor(slot)
         points = b"".join(slot.points)
@@ -238,6 +250,7 @@ class Slots:
             self._call_back(slot)
         if header.get("broken"):
             self._hopeless(claim, f"{outcome.error}\n{outcome.traceback}".strip())
+        return True
 
     def _executor_ended(self, slot: Slot) -> None:
         """The executor's process has ended by itself; if a job was in it, so has its attempt."""
