@@ -1,4 +1,4 @@
-"""All slots of the worker: starts jobs in them, listens to their executors, stops what must be stopped.
+"""All slots of the worker: starts executors, listens to them, stops what must be stopped.
 
 What has ended goes to the recorder; nothing in here talks to Redis.
 """
@@ -19,7 +19,7 @@ from cloudburst.rqwire.leases import Claim, Loss, Outcome
 from cloudburst.worker import executor, memory, process
 from cloudburst.worker.ahead import Ahead
 from cloudburst.worker.process import ExecutorProcess
-from cloudburst.worker.provision import Provisioner, Unusable
+from cloudburst.worker.provision import Unusable
 from cloudburst.worker.recorder import Recorder
 from cloudburst.worker.runtime import Runtime, executor_environ
 from cloudburst.worker.slot import Slot, Verdict
@@ -29,15 +29,12 @@ log = logging.getLogger(__name__)
 TICK_S = 0.5
 """How often memory and output of running jobs are looked at."""
 
-PAUSE_S = 0.002
-"""While executors have enough to do for longer, the worker rests: fewer turns, each with more jobs."""
-
 Hopeless = Callable[[Claim, str], None]
 """Called with a claim and the reason why no job of its ensemble can run."""
 
 
 class Slots:
-    """The slots, the executors in them, and the claims that wait for one."""
+    """The slots, the executors in them, and the claims that wait for one (``placing`` decides for which)."""
 
     def __init__(
         self,
@@ -53,12 +50,9 @@ class Slots:
         self._recorder = recorder
         self._hopeless = hopeless
         self._next_tick = 0.0
-        self._ahead = Ahead()
-        self._waiting: list[Claim] = []
+        self.ahead = Ahead()
+        self.waiting: list[Claim] = []
         """Claims that no executor has, in their order."""
-        self._preparing = False
-        """Some of them wait for their payload."""
-        self._plenty = False
         directory = config.state_dir / "slots"
         shutil.rmtree(directory, ignore_errors=True)
         self._slots = [Slot(n, directory / str(n), self._start_executor) for n in range(config.slots)]
@@ -71,7 +65,7 @@ class Slots:
 
     def claims(self) -> list[Claim]:
         """All claims that are held here, running or not."""
-        return [*(claim for slot in self._slots for claim in slot.claims), *self._waiting]
+        return [*(claim for slot in self._slots for claim in slot.claims), *self.waiting]
 
     def running(self) -> list[Claim]:
         """The claims whose turn it is in their slots."""
@@ -81,85 +75,15 @@ class Slots:
         """When ``enforce`` wants to be called again (monotonic seconds)."""
         return min([self._next_tick, *(slot.next_event() for slot in self._slots)])
 
-    # -- how many ----------------------------------------------------------------------------------------
-
-    def wanted(self) -> int:
-        """How many jobs to claim now."""
-        held = len(self._waiting) + sum(len(slot.claims) for slot in self._slots)
-        most = self._most(self._per_slot())
-        free = sum(not slot.claims for slot in self._slots) - len(self._waiting)
-        # Many at a time, unless a slot is free.
-        return max(most - held, 0) if free > 0 or held <= most // 2 else 0
-
-    def _most(self, per_slot: int) -> int:
-        """How many jobs may be held now: none behind a job that takes long."""
-        late = self._late()
-        return sum(1 if slot in late else 1 + per_slot for slot in self._slots)
-
-    def _per_slot(self) -> int:
-        """How many may be claimed for a slot beside its running job."""
-        return 0 if self._preparing else self._ahead.per_slot(plenty=self._plenty)
-
-    def _kept_per_slot(self) -> int:
-        """How many may wait behind the running job of a slot."""
-        return 0 if self._preparing else self._ahead.kept_per_slot(plenty=self._plenty)
-
-    def _late(self) -> list[Slot]:
-        """Slots whose job takes longer than was expected."""
-        now, late_s = time.monotonic(), self._ahead.late_s()
-        return [slot for slot in self._slots if slot.age_s(now) > late_s]
-
-    def rest_s(self) -> float:
-        """How long the worker may look away without any slot running dry: 0 or PAUSE_S."""
-        enough = 2 * PAUSE_S / self._ahead.job_s
-        return PAUSE_S if all(len(slot.claims) - 1 > enough for slot in self._slots) else 0.0
-
-    def take(self, claims: list[Claim], *, plenty: bool) -> None:
-        """Take over new claims; ``plenty``: many more jobs wait in the queue."""
-        self._waiting += claims
-        self._plenty = plenty
-
     # -- starting ----------------------------------------------------------------------------------------
 
-    def dispatch(self, provisioner: Provisioner) -> None:
-        """Hand claims to executors, in order, as payloads are ready; fail those whose payload cannot be."""
-        self._share()
-        left: list[Claim] = []
-        self._preparing = False
-        for place, claim in enumerate(self._waiting):
-            ready = provisioner.get(claim.payload, claim.ensemble)
-            if isinstance(ready, Unusable):
-                self._fail(claim, ready)
-            elif ready is None:
-                self._preparing = True
-                left.append(claim)
-            elif not self._place(claim, ready):
-                left += self._waiting[place:]
-                break
-        self._waiting = left
-
-    def _share(self) -> None:
-        """Call back what lies behind a job that takes long, what is too much, what an idle slot could run."""
-        late, per_slot = self._late(), self._kept_per_slot()
-        idle = not self._waiting and any(not slot.claims for slot in self._slots)
-        for slot in self._slots:
-            behind = len(slot.claims) - 1
-            if behind > 0 and (idle or slot in late or behind > per_slot):
-                self._call_back(slot)
-
-    def _place(self, claim: Claim, runtime: Runtime) -> bool:
-        """Hand a claim to the slot that has least to do, one with the right executor first."""
-        late, per_slot = self._late(), self._kept_per_slot()
-        for slot in sorted(self._slots, key=lambda slot: (len(slot.claims), not slot.has(runtime))):
-            if slot.claims and (slot in late or not slot.room(runtime, per_slot)):
-                continue
-            if not slot.has(runtime):
-                self._discard(slot)
-                if not self._start(slot, claim, runtime):
-                    return True
-            if slot.hand_over(claim):
+    def hand_over(self, claim: Claim, runtime: Runtime, slot: Slot) -> bool:
+        """Give a claim to a slot, with a new executor if need be; False when its queue is full."""
+        if not slot.has(runtime):
+            self._discard(slot)
+            if not self._start(slot, claim, runtime):
                 return True
-        return False
+        return slot.hand_over(claim)
 
     def _start(self, slot: Slot, claim: Claim, runtime: Runtime) -> bool:
         try:
@@ -172,7 +96,8 @@ class Slots:
         self._selector.register(_executor(slot), selectors.EVENT_READ, slot)
         return True
 
-    def _fail(self, claim: Claim, unusable: Unusable) -> None:
+    def fail(self, claim: Claim, unusable: Unusable) -> None:
+        """Record that a claim's payload cannot be used."""
         text = f"{unusable.error}\n{unusable.detail}".strip()
         outcome = Outcome(
             claim, "failed", time.time(), 0.0, error=unusable.error, fingerprint="ensemble", traceback=text
@@ -231,7 +156,7 @@ class Slots:
         running = _executor(slot)
         points = b"".join(slot.points)
         claim = slot.release()
-        self._ahead.observe(header["duration"])
+        self.ahead.observe(header["duration"])
         outcome = Outcome(
             claim,
             header["state"],
@@ -247,7 +172,7 @@ class Slots:
         self._recorder.ended(outcome, points)
         if not slot.retiring and slot.renewal_due(header["rss_mb"], self._rss_limit_mb(running.runtime)):
             slot.retiring = True
-            self._call_back(slot)
+            self.call_back(slot)
         if header.get("broken"):
             self._hopeless(claim, f"{outcome.error}\n{outcome.traceback}".strip())
         return True
@@ -315,30 +240,26 @@ class Slots:
             return
         for slot in self._slots:
             if any(claim.job_id in gone for claim in slot.claims):
-                self._call_back(slot)
+                self.call_back(slot)
                 if slot.claims and slot.claims[0].job_id in gone:
                     log.info("%s: its lease is gone (cancelled, or run elsewhere)", slot.claims[0].job_id)
                     self._kill(slot)
                     if slot.claims:
                         slot.release()
                     self._discard(slot)
-        self._waiting = [claim for claim in self._waiting if claim.job_id not in gone]
-
-    def give_back_excess(self) -> None:
-        """Return what is held without a slot for it in sight: somebody else may have one."""
-        in_slots = sum(len(slot.claims) for slot in self._slots)
-        self._give_back_waiting(keep=max(self._most(self._kept_per_slot()) - in_slots, 0))
+        self.waiting = [claim for claim in self.waiting if claim.job_id not in gone]
 
     def give_back_unstarted(self) -> None:
         """Return claims that no executor has begun."""
         for slot in self._slots:
-            self._call_back(slot)
-        self._give_back_waiting()
+            self.call_back(slot)
+        self.give_back_waiting()
 
-    def _give_back_waiting(self, keep: int = 0) -> None:
-        for claim in self._waiting[keep:]:
+    def give_back_waiting(self, keep: int = 0) -> None:
+        """Return what waits, but the first ``keep``."""
+        for claim in self.waiting[keep:]:
             self._recorder.lost(Loss(claim))
-        del self._waiting[keep:]
+        del self.waiting[keep:]
 
     def give_back_running(self) -> None:
         """Stop running jobs and return them, as if they had not been started."""
@@ -349,22 +270,22 @@ class Slots:
                 if slot.claims:
                     self._recorder.lost(Loss(slot.release()))
                 self._discard(slot)
-        self._give_back_waiting()
+        self.give_back_waiting()
 
     def close(self) -> None:
         """Kill all executors."""
         for slot in self._slots:
             self._discard(slot)
 
-    def _call_back(self, slot: Slot) -> None:
+    def call_back(self, slot: Slot) -> None:
         """Let what the slot's executor has not begun wait again."""
-        self._waiting = sorted([*self._waiting, *slot.call_back()], key=lambda claim: claim.order)
+        self.waiting = sorted([*self.waiting, *slot.call_back()], key=lambda claim: claim.order)
 
     def _kill(self, slot: Slot) -> int:
         """Kill the executor: what it has said still counts, what it has not begun waits; the exit status."""
         status = _executor(slot).kill()
         self._read(slot)
-        self._call_back(slot)
+        self.call_back(slot)
         return status
 
     def _discard(self, slot: Slot) -> None:

@@ -27,6 +27,7 @@ from cloudburst.points.writer import open_writer
 from cloudburst.rqwire import connection, output, workers
 from cloudburst.rqwire.ensembles import Ensembles
 from cloudburst.rqwire.leases import Claim, Leases
+from cloudburst.worker.placing import Placing
 from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.provision import Provisioner
 from cloudburst.worker.recorder import Recorder
@@ -77,6 +78,7 @@ class Worker:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._slots = Slots(config, environ, self._selector, self._recorder, self._fail_ensemble)
+        self._placing = Placing(self._slots, self._provisioner)
         self._stopping = False
         self._stop_by = 0.0
         self._away = False
@@ -99,7 +101,7 @@ class Worker:
 
     def _once(self) -> None:
         ready = self._selector.select(self._patience())
-        time.sleep(self._slots.rest_s())
+        time.sleep(self._placing.rest_s())
         for key, _ in ready:
             if isinstance(key.fileobj, ExecutorProcess):
                 self._slots.listen(key.data)
@@ -112,11 +114,11 @@ class Worker:
                 self._slots.give_back_running()
         else:
             # Free slots first: a CPU waits for them. What has ended can wait for a round trip.
-            self._slots.dispatch(self._provisioner)
-            self._slots.give_back_excess()
+            self._placing.dispatch()
+            self._placing.give_back_excess()
         self._recorder.take_acknowledged()
         if self._turn() and not self._stopping:
-            self._slots.dispatch(self._provisioner)
+            self._placing.dispatch()
         if now >= self._next_beat:
             self._next_beat = now + BEAT_S
             self._with_redis(self._beat)
@@ -136,7 +138,7 @@ class Worker:
         """Claim what is wanted and tell what has ended, in one round trip; whether there are new claims."""
         if self._bell.rang:
             self._bell.rang = self._queue_empty = False
-        wanted = 0 if self._stopping or self._queue_empty else self._slots.wanted()
+        wanted = 0 if self._stopping or self._queue_empty else self._placing.wanted()
         outcomes, losses = self._recorder.batch()
         if not (wanted or outcomes or losses):
             return False
@@ -147,7 +149,7 @@ class Worker:
             return False
         self._recorder.told(turn.finished, turn.given_back)
         if wanted:
-            self._slots.take(turn.claims, plenty=turn.left > PLENTY * len(self._slots))
+            self._placing.take(turn.claims, plenty=turn.left > PLENTY * len(self._slots))
         if len(turn.claims) < wanted:
             self._queue_empty = True
             self._bell.arm()

@@ -1,0 +1,101 @@
+"""Which claim goes where, and how many there should be."""
+
+from __future__ import annotations
+
+import time
+
+from cloudburst.rqwire.leases import Claim
+from cloudburst.worker.provision import Provisioner, Unusable
+from cloudburst.worker.runtime import Runtime
+from cloudburst.worker.slot import Slot
+from cloudburst.worker.slots import Slots
+
+PAUSE_S = 0.002
+"""While executors have enough to do for longer, the worker rests: fewer turns, each with more jobs."""
+
+
+class Placing:
+    """Hands claims to slots in their order; what waits behind a job that takes long is taken elsewhere."""
+
+    def __init__(self, slots: Slots, provisioner: Provisioner) -> None:
+        self._slots = slots
+        self._provisioner = provisioner
+        self._preparing = False
+        """Some claims wait for their payload."""
+        self._plenty = False
+
+    def wanted(self) -> int:
+        """How many jobs to claim now."""
+        held = len(self._slots.waiting) + sum(len(slot.claims) for slot in self._slots)
+        most = self._most(self._per_slot())
+        free = sum(not slot.claims for slot in self._slots) - len(self._slots.waiting)
+        # Many at a time, unless a slot is free.
+        return max(most - held, 0) if free > 0 or held <= most // 2 else 0
+
+    def _most(self, per_slot: int) -> int:
+        """How many jobs may be held now: none behind a job that takes long."""
+        late = self._late()
+        return sum(1 if slot in late else 1 + per_slot for slot in self._slots)
+
+    def _per_slot(self) -> int:
+        """How many may be claimed for a slot beside its running job."""
+        return 0 if self._preparing else self._slots.ahead.per_slot(plenty=self._plenty)
+
+    def _kept_per_slot(self) -> int:
+        """How many may wait behind the running job of a slot."""
+        return 0 if self._preparing else self._slots.ahead.kept_per_slot(plenty=self._plenty)
+
+    def _late(self) -> list[Slot]:
+        """Slots whose job takes longer than was expected."""
+        now, late_s = time.monotonic(), self._slots.ahead.late_s()
+        return [slot for slot in self._slots if slot.age_s(now) > late_s]
+
+    def rest_s(self) -> float:
+        """How long the worker may look away without any slot running dry: 0 or PAUSE_S."""
+        enough = 2 * PAUSE_S / self._slots.ahead.job_s
+        return PAUSE_S if all(len(slot.claims) - 1 > enough for slot in self._slots) else 0.0
+
+    def take(self, claims: list[Claim], *, plenty: bool) -> None:
+        """Take over new claims; ``plenty``: many more jobs wait in the queue."""
+        self._slots.waiting += claims
+        self._plenty = plenty
+
+    def dispatch(self) -> None:
+        """Hand claims to executors, in order, as payloads are ready; fail those whose payload cannot be."""
+        late, per_slot = self._late(), self._kept_per_slot()
+        self._share(late, per_slot)
+        left: list[Claim] = []
+        self._preparing = False
+        for place, claim in enumerate(self._slots.waiting):
+            ready = self._provisioner.get(claim.payload, claim.ensemble)
+            if isinstance(ready, Unusable):
+                self._slots.fail(claim, ready)
+            elif ready is None:
+                self._preparing = True
+                left.append(claim)
+            elif not self._place(claim, ready, late, per_slot):
+                left += self._slots.waiting[place:]
+                break
+        self._slots.waiting = left
+
+    def _share(self, late: list[Slot], per_slot: int) -> None:
+        """Call back what lies behind a job that takes long, what is too much, what an idle slot could run."""
+        idle = not self._slots.waiting and any(not slot.claims for slot in self._slots)
+        for slot in self._slots:
+            behind = len(slot.claims) - 1
+            if behind > 0 and (idle or slot in late or behind > per_slot):
+                self._slots.call_back(slot)
+
+    def _place(self, claim: Claim, runtime: Runtime, late: list[Slot], per_slot: int) -> bool:
+        """Hand a claim to the slot that has least to do, one with the right executor first."""
+        for slot in sorted(self._slots, key=lambda slot: (len(slot.claims), not slot.has(runtime))):
+            if slot.claims and (slot in late or not slot.room(runtime, per_slot)):
+                continue
+            if self._slots.hand_over(claim, runtime, slot):
+                return True
+        return False
+
+    def give_back_excess(self) -> None:
+        """Return what is held without a slot for it in sight: somebody else may have one."""
+        in_slots = sum(len(slot.claims) for slot in self._slots)
+        self._slots.give_back_waiting(keep=max(self._most(self._kept_per_slot()) - in_slots, 0))
