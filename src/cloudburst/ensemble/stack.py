@@ -16,7 +16,7 @@ from cloudburst.ensemble.connection import Connection
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import EnsembleError
 from cloudburst.filestore.client import FileStore
-from cloudburst.model import Endpoints, EnsembleSpec, JobDescription, WorkerStatus
+from cloudburst.model import Audit, Endpoints, EnsembleSpec, JobDescription, WorkerStatus
 from cloudburst.rqwire import output, workers
 
 _NAME = re.compile("[A-Za-z0-9_-]{1,80}")
@@ -102,6 +102,13 @@ class Stack:
         """The ensemble with that id, else the latest with that name (EnsembleError if there is none)."""
         queue = self._queue
         return Ensemble(queue, queue.patiently(queue.ensembles.find, name_or_id))
+
+    def audit(self) -> Audit:
+        """Whether each job of each ensemble, and of stock RQ clients, is in one place or has one record.
+
+        Takes seconds per million jobs; changes nothing, and may be done while jobs run.
+        """
+        return self._queue.patiently(self._queue.ledger.everything)
 
     def workers(self) -> list[WorkerStatus]:
         """The workers that have reported within the last minute."""
