@@ -20,7 +20,7 @@ from cloudburst.rqwire.ensembles import INDEX
 from cloudburst.rqwire.scripts import Scripts
 
 PAGE_IDS = 2000
-PAGE_RECORDS = 500
+PAGE_RECORDS = 300
 PAGE_KEYS = 2000
 """A page costs Redis a few milliseconds (measured: benchmarks/counters.py)."""
 
