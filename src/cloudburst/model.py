@@ -90,6 +90,8 @@ class EnsembleStatus:
     """Why the whole ensemble failed."""
     note: str = ""
     """What the workers are doing before the first job can start, such as building the environment."""
+    appended_at: float = 0.0
+    """When jobs were last accepted, Unix time in seconds."""
 
     @property
     def ended(self) -> int:
