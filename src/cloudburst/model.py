@@ -90,6 +90,8 @@ class EnsembleStatus:
     """Why the whole ensemble failed."""
     note: str = ""
     """What the workers are doing before the first job can start, such as building the environment."""
+    appended_at: float = 0.0
+    """When jobs were last accepted, Unix time in seconds."""
 
     @property
     def ended(self) -> int:
@@ -166,3 +168,69 @@ class PayloadSettings:
     """Threads that numeric libraries may use in one job."""
     keep_failed_scratch: bool = False
     """Keep the scratch directory of a failed job on its node."""
+
+
+@dataclass(frozen=True)
+class Breach:
+    """One thing that should not be: what the ledger found wrong, and with which job."""
+
+    job_id: str
+    """"" when it is about a whole ensemble or queue."""
+    what: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """What an audit found of one ensemble: each job counted once, where it was seen."""
+
+    ensemble: str
+    state: EnsembleState
+    submitted: int
+    waiting: int
+    running: int
+    scheduled: int
+    """They failed and run again after an interval."""
+    deferred: int
+    """They wait for other jobs."""
+    finished: int
+    failed: int
+    cancelled: int
+    breaches: tuple[Breach, ...]
+    """The first of them by name."""
+    breach_count: int
+    """How many there are in all."""
+
+    @property
+    def placed(self) -> int:
+        """Jobs that were found somewhere; equal to ``submitted`` when none is lost."""
+        ended = self.finished + self.failed + self.cancelled
+        return ended + self.waiting + self.running + self.scheduled + self.deferred
+
+
+@dataclass(frozen=True)
+class QueueAccount:
+    """What an audit found of one queue: the jobs of all ensembles and of stock RQ clients."""
+
+    queue: str
+    waiting: int
+    running: int
+    scheduled: int
+    deferred: int
+    left_over: int
+    """Ids in its list whose jobs have ended or run already; they are dropped when they reach its head."""
+    breaches: tuple[Breach, ...]
+    breach_count: int
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit of a whole stack found."""
+
+    ensembles: tuple[Account, ...]
+    queues: tuple[QueueAccount, ...]
+
+    @property
+    def breach_count(self) -> int:
+        """0: nothing is lost, nothing is doubled."""
+        ensembles = sum(account.breach_count for account in self.ensembles)
+        return ensembles + sum(account.breach_count for account in self.queues)

@@ -98,6 +98,48 @@ def test_an_interrupted_submission_is_cancelled_and_says_so(shell):
     assert shell.stack.ensemble("floods").status().state == "cancelled"
 
 
+def test_a_killed_submission_is_marked_and_resumed(shell):
+    (shell.directory / "slow.py").write_text(
+        "import pathlib, time\n"
+        "def jobs():\n"
+        "    for seed in range(1200):\n"
+        "        yield {'seed': seed}\n"
+        "        if seed == 700 and not pathlib.Path('go').exists():\n"
+        "            time.sleep(60)\n"
+    )
+    command = (*SUBMIT, "--jobs", "slow.py:jobs")
+    process = shell.start(*command)
+    wait_until(lambda: shell.stack.queue_depth() == 500, 30, "the first chunk")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    ensemble = shell.stack.ensembles()[0].id
+    shell.redis.hincrbyfloat(f"cb:ens:{ensemble}", "appended_at", -90)
+    advice = f"{ensemble} is not complete: it has 500 jobs, the last came 1 min 3"
+
+    assert advice in shell("status").stdout
+    assert advice in shell("status", "floods").stdout
+    assert advice in shell("results", "floods").stderr
+    watching = shell.start("watch", "floods")
+    assert watching.stderr.readline().startswith(advice)
+    watching.kill()
+    watching.communicate()
+
+    (shell.directory / "go").touch()
+    other = shell(*SUBMIT, "--resume", stdin='{"seed": 1}\n')
+    done = shell(*command, "--resume")
+    again = shell(*command, "--resume")
+
+    assert (other.returncode, other.stderr) == (
+        8, f"cloudburst: {ensemble} has 500 jobs already, these are only 1\n",
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, f"{ensemble}\n")
+    assert re.match(r"500 jobs were there, 700 jobs submitted in [\d.]+ s\n", done.stderr)
+    assert (again.returncode, again.stdout) == (0, f"{ensemble}\n")
+    assert again.stderr.startswith("nothing was missing: all 1,200 jobs had been submitted\n")
+    assert shell("audit", "floods").returncode == 0
+    assert jobs_of(shell) == [{"seed": seed} for seed in range(1200)]
+
+
 def test_payload_build_and_post_print_the_digest(shell):
     built = shell("payload", "build", "model", "-o", "worker.zip", "--function", "worker.work")
     digest = archive.digest(shell.directory / "worker.zip")

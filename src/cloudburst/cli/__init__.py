@@ -10,6 +10,7 @@ import traceback
 import click
 
 from cloudburst import names
+from cloudburst.cli.audit import audit
 from cloudburst.cli.ensembles import cancel, retry, submit, watch
 from cloudburst.cli.options import is_verbose, verbose_option
 from cloudburst.cli.payload import payload
@@ -20,7 +21,7 @@ from cloudburst.errors import CloudburstError
 
 EXIT_INTERRUPTED = 130
 
-COMMANDS = (submit, status, watch, results, failures, retry, cancel, logs, payload, stack)
+COMMANDS = (submit, status, watch, results, failures, retry, cancel, logs, audit, payload, stack)
 
 
 class InOrder(click.Group):

@@ -41,6 +41,9 @@ ensemble_argument = click.argument("name", metavar="ENSEMBLE")
     "--max-attempts", type=click.IntRange(min=1), default=3, show_default=True,
     help="Set a job aside that has taken its executor down so often.",
 )  # fmt: skip
+@click.option(
+    "--resume", is_flag=True, help="Append what is missing to the ensemble NAME whose submission broke off."
+)
 @click.option("-w", "--watch", "then_watch", is_flag=True, help="Watch it afterwards.")
 @stack_option
 def submit(
@@ -52,20 +55,26 @@ def submit(
     timeout: float | None,
     retries: int,
     max_attempts: int,
+    resume: bool,
     then_watch: bool,
     stack_name: str | None,
 ) -> None:
     """Submit an ensemble. Prints its id; it runs whether anybody watches or not.
 
+    If this is killed, or Redis is away for too long, the same command with --resume (and the id or the name)
+    goes on where it stopped. What is there is compared, not sent again; what is complete stays as it is.
+
     \b
     cloudburst submit floods --payload model/ --function worker.work --jobs jobs.jsonl
     cloudburst submit floods -p model/ -f worker.work --jobs scenarios.py:all_of_them --watch
+    cloudburst submit floods -p model/ -f worker.work --jobs jobs.jsonl --resume
     seq 100 | sed 's/.*/{"seed": &}/' | cloudburst submit floods -p model/ -f worker.work
     """
     if jobs is None and sys.stdin.isatty():
         raise click.UsageError("no job descriptions: give --jobs FILE, or pipe JSON Lines in")
     descriptions = job_files.read(jobs or "-")
     stack = Stack.connect(stack_name)
+    there = stack.ensemble(name, incomplete=True).status().total if resume else 0
     began = time.monotonic()
     with Console(stderr=True).status("submitting") as spinner:
         ensemble = stack.submit(
@@ -76,9 +85,15 @@ def submit(
             timeout_s=timeout,
             retries=retries,
             max_attempts=max_attempts,
+            resume=resume,
         )
     total = ensemble.status().total
-    click.echo(f"{total:,} jobs submitted in {time.monotonic() - began:.1f} s", err=True)
+    if resume and there == total:
+        click.echo(f"nothing was missing: all {total:,} jobs had been submitted", err=True)
+    else:
+        before = f"{there:,} jobs were there, " if resume else ""
+        took = time.monotonic() - began
+        click.echo(f"{before}{total - there:,} jobs submitted in {took:.1f} s", err=True)
     click.echo(ensemble.id)
     if then_watch:
         sys.stdout.flush()

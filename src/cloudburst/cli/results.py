@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Iterator
 
 import click
@@ -13,6 +14,7 @@ from rich.cells import cell_len
 from cloudburst.cli import tables
 from cloudburst.cli.options import stack_option
 from cloudburst.ensemble import Stack
+from cloudburst.ensemble.pace import broken_off
 from cloudburst.errors import ConfigError
 from cloudburst.model import FailureGroup
 
@@ -51,11 +53,16 @@ def results(
             click.echo(f"{csv_file}: {found.to_csv(csv_file):,} rows", err=True)
     if as_json:
         found.to_json_lines(sys.stdout)
+    status = ensemble.status()
     if not (parquet_file or csv_file or as_json):
         columns, rows = found.head(LISTED)
         _print_rows(columns, rows)
-        ended = ensemble.status().ended
-        click.echo(f"{len(rows):,} of {ended:,} results; all: --csv FILE, --parquet FILE, --json", err=True)
+        click.echo(
+            f"{len(rows):,} of {status.ended:,} results; all: --csv FILE, --parquet FILE, --json", err=True
+        )
+    if status.state == "submitting":
+        more = broken_off(status, time.time()) or f"{status.id} is still being submitted: more jobs will come"
+        click.echo(more, err=True)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from rich.console import Console
 from cloudburst.cli import tables
 from cloudburst.cli.options import stack_option
 from cloudburst.ensemble import Stack
-from cloudburst.ensemble.pace import Pace, sentence
+from cloudburst.ensemble.pace import Pace, broken_off, sentence
 from cloudburst.model import EnsembleStatus
 
 LISTED = 20
@@ -52,6 +52,9 @@ def _print_ensembles(console: Console, statuses: list[EnsembleStatus]) -> None:
         counts = (one.total, one.waiting, one.running, one.finished, one.failed, one.cancelled)
         table.add_row(one.id, tables.moment(one.created_at), _state(one), *(f"{count:,}" for count in counts))
     console.print(table)
+    for one in statuses:
+        if warning := broken_off(one, time.time()):
+            console.print(warning, soft_wrap=True)
 
 
 def _print_one(console: Console, one: EnsembleStatus) -> None:
@@ -61,7 +64,8 @@ def _print_one(console: Console, one: EnsembleStatus) -> None:
     console.print(f"function  {one.function}")
     console.print(f"payload   {one.payload or 'the current worker.zip'}")
     console.print(f"jobs      {sentence(one, pace)}")
-    for title, text in (("now", one.note), ("error", one.error if one.state == "failed" else "")):
+    error = one.error if one.state == "failed" else broken_off(one, time.time())
+    for title, text in (("now", one.note), ("error", error)):
         if text:
             console.print(f"{title:<10}{text}")
 

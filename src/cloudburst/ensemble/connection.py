@@ -12,6 +12,7 @@ import redis
 from cloudburst.errors import QueueError
 from cloudburst.rqwire.connection import connect, explained, shown
 from cloudburst.rqwire.ensembles import Ensembles
+from cloudburst.rqwire.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class Connection:
         self.url = url
         self.redis = connect(url)
         self.ensembles = Ensembles(self.redis)
+        self.ledger = Ledger(self.redis)
         self._patience_s = patience_s
 
     def patiently(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from cloudburst.ensemble.connection import Connection
 from cloudburst.errors import EnsembleError
-from cloudburst.model import EnsembleStatus, FailureGroup, JobRecord
+from cloudburst.model import Account, EnsembleStatus, FailureGroup, JobRecord
 from cloudburst.results import Results
 
 BLOCK_S = 1.0
@@ -76,6 +76,13 @@ class Ensemble:
     def failures(self) -> list[FailureGroup]:
         """Failed jobs by fingerprint, largest group first, each with one traceback and its output."""
         return self._queue.patiently(self._queue.ensembles.failures, self.id)
+
+    def audit(self) -> Account:
+        """Whether each job is in one place, or has one record: counted one by one, also while it runs.
+
+        Takes seconds per million jobs, and reads what all jobs in the queue are; changes nothing.
+        """
+        return self._queue.patiently(self._queue.ledger.ensemble, self.id)
 
     def retry(self, fingerprint: str | None = None, *, cancelled: bool = False) -> int:
         """Run failed jobs again: all, or those of one group, or instead the cancelled ones; how many.

@@ -13,6 +13,10 @@ ENOUGH = 5
 """From so many ended jobs on, the window says more about the rate than the whole time."""
 
 
+QUIET_S = 15.0
+"""A client that submits and has sent nothing for so long may be gone."""
+
+
 class Pace:
     """How fast jobs end: over the last minute of what was observed, or since the start if that is little."""
 
@@ -43,6 +47,18 @@ class Pace:
         if status.ended == 0 or self.per_s == 0:
             return None
         return (status.total - status.ended) / self.per_s
+
+
+def broken_off(status: EnsembleStatus, now: float) -> str:
+    """What to do about an ensemble that has not all its jobs, when none has come for a while; else ""."""
+    since = now - status.appended_at
+    if status.state != "submitting" or since < QUIET_S:
+        return ""
+    return (
+        f"{status.id} is not complete: it has {status.total:,} jobs, the last came {duration(since)} ago. "
+        f"If its client is gone, `cloudburst submit {status.id} --resume` with the same options goes on, and "
+        f"`cloudburst cancel {status.id}` ends it"
+    )
 
 
 def sentence(status: EnsembleStatus, pace: Pace) -> str:

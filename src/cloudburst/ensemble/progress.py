@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from cloudburst.ensemble.ensemble import Ensemble
-from cloudburst.ensemble.pace import Pace, sentence
+from cloudburst.ensemble.pace import Pace, broken_off, sentence
 from cloudburst.errors import EnsembleError
 from cloudburst.model import EnsembleStatus, FailureGroup
 
@@ -107,6 +107,8 @@ class _Bar:
         below = [Text(sentence(status, pace), style="red" if status.failed else "")]
         if status.note:
             below.append(Text(status.note, style="yellow"))
+        if warning := broken_off(status, time.time()):
+            below.append(Text(warning, style="yellow"))
         self._live.update(Group(self._progress, *below), refresh=True)
 
 
@@ -117,6 +119,7 @@ class _Lines:
         self._console = console
         self._last = ("", "")
         self._next = 0.0
+        self._warned = False
 
     def __enter__(self) -> _Lines:
         return self
@@ -132,6 +135,10 @@ class _Lines:
         if status.note and status.note != self._last[1]:
             self._print(f"{status.id}: {status.note}")
             self._last = (self._last[0], status.note)
+        warning = broken_off(status, time.time())
+        if warning and not self._warned:
+            self._print(warning)
+        self._warned = bool(warning)
         if line != self._last[0] and (now >= self._next or status.complete):
             self._print(f"{status.id}: {line}")
             self._last = (line, status.note)

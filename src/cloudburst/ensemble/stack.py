@@ -16,7 +16,7 @@ from cloudburst.ensemble.connection import Connection
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import EnsembleError
 from cloudburst.filestore.client import FileStore
-from cloudburst.model import Endpoints, EnsembleSpec, JobDescription, WorkerStatus
+from cloudburst.model import Audit, Endpoints, EnsembleSpec, JobDescription, WorkerStatus
 from cloudburst.rqwire import output, workers
 
 _NAME = re.compile("[A-Za-z0-9_-]{1,80}")
@@ -52,6 +52,7 @@ class Stack:
         timeout_s: float | None = None,
         retries: int = 0,
         max_attempts: int = 3,
+        resume: bool = False,
     ) -> Ensemble:
         """Submit ``jobs`` and return at once when all are accepted; the first may run before the last is.
 
@@ -64,6 +65,10 @@ class Stack:
         timeout_s: a job that runs longer is stopped and fails.
         retries: how often a job whose function raised is run again.
         max_attempts: how often a job may take its worker down before it is set aside.
+        resume: append what is missing to the ensemble of that name or id, whose submission broke off because
+            its client was killed or Redis was away. Everything else has to be as it was: jobs that are there
+            are compared, not sent again, and EnsembleError says what differs; nothing is cancelled then. One
+            that is complete already is returned as it is.
 
         Raises PayloadError, ConfigError and FileStoreError before any job is accepted. EnsembleError names
         the job whose description is wrong; jobs that were accepted before it are cancelled, as they are when
@@ -78,12 +83,18 @@ class Stack:
             retries=retries,
             max_attempts=max_attempts,
         )
-        _check(spec)
         queue = self._queue
+        if resume:
+            ensemble = queue.patiently(queue.ensembles.find, name, incomplete=True)
+            spec = replace(spec, name=ensemble.rpartition("-")[0])
+        _check(spec)
         if payload is not None:
             digest = payloads.place(self._files, payload, function)
             spec = replace(spec, payload=digest)
-        return Ensemble(queue, submission.submit(queue, spec, jobs))
+        if not resume:
+            return Ensemble(queue, submission.submit(queue, spec, jobs))
+        submission.resume(queue, ensemble, spec, jobs)
+        return Ensemble(queue, ensemble)
 
     def post(self, payload: str | Path, as_name: str = names.PAYLOAD_NAME) -> str:
         """Store a payload, a directory or zip file, for the jobs that stock RQ enqueues; returns its digest.
@@ -98,10 +109,20 @@ class Stack:
         queue = self._queue
         return [Ensemble(queue, ensemble) for ensemble in queue.patiently(queue.ensembles.ids)]
 
-    def ensemble(self, name_or_id: str) -> Ensemble:
-        """The ensemble with that id, else the latest with that name (EnsembleError if there is none)."""
+    def ensemble(self, name_or_id: str, *, incomplete: bool = False) -> Ensemble:
+        """The ensemble with that id, else the latest with that name (EnsembleError if there is none).
+
+        incomplete: of those with that name rather the latest that has not all its jobs, if there is one.
+        """
         queue = self._queue
-        return Ensemble(queue, queue.patiently(queue.ensembles.find, name_or_id))
+        return Ensemble(queue, queue.patiently(queue.ensembles.find, name_or_id, incomplete=incomplete))
+
+    def audit(self) -> Audit:
+        """Whether each job of each ensemble, and of stock RQ clients, is in one place or has one record.
+
+        Takes seconds per million jobs; changes nothing, and may be done while jobs run.
+        """
+        return self._queue.patiently(self._queue.ledger.everything)
 
     def workers(self) -> list[WorkerStatus]:
         """The workers that have reported within the last minute."""

@@ -14,6 +14,7 @@ Every change of a job's state is one small Lua script on the stock keys (``lua/`
 ``seal``        an ensemble has all its jobs
 ``withdraw``    ids of closed jobs leave the queue list, so that its length tells the truth
 ``abandon``     the jobs of a worker that is known to be dead return at once
+``ledger_*``    change nothing: they show where each job is, in pages (``ledger.py``)
 ==============  ==========================================================================
 
 ``lua/prelude.lua`` states the invariants and holds what the scripts share.

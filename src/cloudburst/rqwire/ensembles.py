@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, cast
 
 from cloudburst import names
 from cloudburst.errors import EnsembleError
 from cloudburst.model import EnsembleSpec, EnsembleState, EnsembleStatus, FailureGroup, JobRecord, JobState
 from cloudburst.rqwire import encoding
-from cloudburst.rqwire.connection import Redis, Text
+from cloudburst.rqwire.appending import Accepted, Chunk
+from cloudburst.rqwire.connection import Redis
 from cloudburst.rqwire.scripts import Scripts
 
 INDEX = "cb:ensembles"
@@ -27,6 +27,19 @@ CHUNK = 1000
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
+class Identity:
+    """What a client calls an ensemble that it is about to begin; others may not have the same idea."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.token = secrets.token_hex(8)
+        self.choose()
+
+    def choose(self) -> None:
+        """Choose an id."""
+        self.ensemble = f"{self._name}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"
+
+
 class Ensembles:
     """All ensembles of one Redis. Raises EnsembleError, and what redis-py raises."""
 
@@ -34,53 +47,73 @@ class Ensembles:
         self._redis = client
         self._call = Scripts(client)
 
-    def create(self, spec: EnsembleSpec) -> str:
-        """Begin an ensemble that takes jobs until ``seal``; returns its id, ``<name>-<six characters>``."""
-        ensemble = f"{spec.name}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"
-        created = time.time()
-        fields: Mapping[Text, Text] = {
-            "name": spec.name,
-            "state": "submitting",
-            "function": spec.function,
-            "payload": spec.payload,
-            "queue": spec.queue,
-            "timeout": spec.timeout_s or -1,
-            "retries": spec.retries,
-            "max_attempts": spec.max_attempts,
-            "result_ttl": RESULT_TTL_S,
-            "created_at": created,
-            "submitted": 0,
-        }
-        with self._redis.pipeline() as pipe:
-            pipe.hset(f"cb:ens:{ensemble}", mapping=fields)
-            pipe.zadd(INDEX, {ensemble: created})
-            pipe.execute()
-        return ensemble
+    def create(self, spec: EnsembleSpec, identity: Identity | None = None) -> str:
+        """Begin an ensemble that takes jobs until ``seal``; returns its id, ``<name>-<six characters>``.
+
+        With an ``identity``, repeating a call changes nothing.
+        """
+        identity = identity or Identity(spec.name)
+        fields = [text for item in _settings(spec).items() for text in item]
+        fields += ["name", spec.name, "result_ttl", RESULT_TTL_S]
+        while not int(self._call("create", identity.ensemble, identity.token, *fields)):
+            identity.choose()  # one in a thousand million is taken
+        return identity.ensemble
 
     def append(self, ensemble: str, function: str, first: int, descriptions: Sequence[bytes]) -> int:
-        """Append jobs, the first with index ``first``; returns the new size.
+        """Append jobs, the first with index ``first``; returns the new size. Nobody else may do so meanwhile.
 
-        ``descriptions`` are JSON objects, encoded. Repeating a call changes nothing.
+        ``descriptions`` are JSON objects, encoded. Repeating a call changes nothing. ``appending.Appender``
+        does this for many chunks in a row.
         """
+        before = self.accepted(ensemble)
+        if before.count < first:
+            raise EnsembleError(f"{ensemble}: jobs before index {before.count} are missing")
+        if not (rest := descriptions[before.count - first :]):
+            return before.count
+        chunk = Chunk(before, rest)
         head, tail = encoding.data_frame(function)
-        size = int(self._call("append", ensemble, first, head, tail, *descriptions))
-        if size == -1:
-            raise EnsembleError(f"{ensemble} takes no jobs any more: it is {self.status(ensemble).state}")
-        if size == -2:
-            raise EnsembleError(f"{ensemble}: jobs before index {first} are missing")
-        return size
+        state, size, _ = self._call(
+            "append", ensemble, before.count, before.digest, chunk.after.digest, head, tail, b"\n".join(rest)
+        )
+        if state != b"submitting":
+            raise EnsembleError(f"{ensemble} takes no jobs any more: it is {state.decode()}")
+        return int(size)
 
-    def seal(self, ensemble: str) -> None:
-        """Declare the ensemble complete: no job will be appended any more."""
-        self._call("seal", ensemble)
+    def accepted(self, ensemble: str) -> Accepted:
+        """How many jobs an ensemble has, and the digest of their descriptions."""
+        count, digest = cast(
+            "list[bytes | None]", self._redis.hmget(f"cb:ens:{ensemble}", ["submitted", "digest"])
+        )
+        return Accepted(int(count or 0), (digest or b"").decode())
 
-    def find(self, name: str) -> str:
-        """The id of the ensemble with that id, else of the latest with that name (EnsembleError if none)."""
+    def differences(self, ensemble: str, spec: EnsembleSpec) -> list[str]:
+        """In what an ensemble's settings are not those of ``spec``: ``timeout: -1, not 90``."""
+        wanted = _settings(spec)
+        found = cast("list[bytes | None]", self._redis.hmget(f"cb:ens:{ensemble}", list(wanted)))
+        pairs = zip(wanted.items(), ((raw or b"").decode() for raw in found), strict=True)
+        return [f"{name}: {there}, not {value}" for (name, value), there in pairs if there != str(value)]
+
+    def seal(self, ensemble: str, total: int | None = None) -> tuple[EnsembleState, int]:
+        """Declare the ensemble complete with ``total`` jobs: none will be appended any more.
+
+        Returns its state, "open" then, and how many jobs it has. If that is another number, nothing changes.
+        """
+        state, size = self._call("seal", ensemble, self.accepted(ensemble).count if total is None else total)
+        return cast(EnsembleState, state.decode()), int(size)
+
+    def find(self, name: str, *, incomplete: bool = False) -> str:
+        """The id of the ensemble with that id, else of the latest with that name (EnsembleError if none).
+
+        incomplete: rather the latest with that name that is still being submitted, if there is one.
+        """
         if self._redis.exists(f"cb:ens:{name}"):
             return name
-        for ensemble in self.ids():
-            if ensemble.rpartition("-")[0] == name:
+        found = [ensemble for ensemble in self.ids() if ensemble.rpartition("-")[0] == name]
+        for ensemble in found if incomplete else []:
+            if self._redis.hget(f"cb:ens:{ensemble}", "state") == b"submitting":
                 return ensemble
+        if found:
+            return found[0]
         raise EnsembleError(f"no ensemble {name!r} here: `cloudburst status` lists those there are")
 
     def ids(self) -> list[str]:
@@ -113,6 +146,7 @@ class Ensembles:
             created_at=float(text["created_at"]),
             error=text.get("error", ""),
             note=text.get("note", ""),
+            appended_at=float(text.get("appended_at", text["created_at"])),
         )
 
     def note(self, ensemble: str, text: str) -> None:
@@ -203,6 +237,18 @@ class Ensembles:
         return closed
 
 
+def _settings(spec: EnsembleSpec) -> dict[str, str | int]:
+    """What is fixed when an ensemble begins, as its hash holds it."""
+    return {
+        "function": spec.function,
+        "payload": spec.payload,
+        "queue": spec.queue,
+        "timeout": spec.timeout_s or -1,
+        "retries": spec.retries,
+        "max_attempts": spec.max_attempts,
+    }
+
+
 def _record(fields: dict[bytes, bytes]) -> JobRecord:
     value = fields[b"value"]
     return JobRecord(
@@ -231,7 +277,7 @@ def encode_description(description: Any, index: int) -> bytes:
             f"job {index}: a job description is a JSON object (a dict), got {kind}: {description!r:.80}"
         )
     try:
-        encoded = json.dumps(description, default=_plain, separators=(",", ":")).encode()
+        encoded = _ENCODER.encode(description).encode()
     except (TypeError, ValueError) as error:
         raise EnsembleError(f"job {index}: its description is not JSON ({error})") from error
     if len(encoded) > names.DESCRIPTION_LIMIT_BYTES:
@@ -246,3 +292,7 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy scalars and arrays, pandas Series
         return value.tolist()
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+# Made once: json.dumps() makes a new one for each call, which is a third of its time.
+_ENCODER = json.JSONEncoder(default=_plain, separators=(",", ":"))

@@ -1,0 +1,7 @@
+-- How many of these records there are now, counted in one step. Changes nothing.
+-- ARGV: ensemble, entries.
+local count = 0
+for i = 2, #ARGV do
+  count = count + #redis.call('XRANGE', ens_key(ARGV[1]) .. ':results', ARGV[i], ARGV[i])
+end
+return count

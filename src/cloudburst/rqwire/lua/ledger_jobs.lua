@@ -1,0 +1,30 @@
+-- Where jobs are, each looked at in one step. Changes nothing.
+-- ARGV: queue, also look in the list (1 or 0: that costs as much as the list is long), ids.
+-- Returns six characters per job: q(ueued), s(tarted), d (scheduled), w(aiting for others), f (ended) or - (no
+-- hash); then 1 or 0 each for its lease, its entry in rq:wip (2: that of a stock worker, which has no lease), in
+-- rq:scheduled, in rq:deferred; and how often it is in the list (at most 2), ? if that was not asked for.
+local queue, search = ARGV[1], ARGV[2] == '1'
+local LETTER = {queued = 'q', started = 's', scheduled = 'd', deferred = 'w'}
+local function is_in(key, member) return redis.call('ZSCORE', key .. queue, member) and '1' or '0' end
+local answers = {}
+for i = 3, #ARGV do
+  local id = ARGV[i]
+  local found = redis.call('HMGET', job_key(id), 'status', 'cb_owner')
+  local status = found[1] and (LETTER[found[1]] or 'f') or '-'
+  local wip = found[2] and is_in('rq:wip:', id .. ':' .. found[2]) or '0'
+  local listed = '?'
+  if search then
+    listed = #redis.call('LPOS', 'rq:queue:' .. queue, id, 'COUNT', 2)
+    -- A stock worker holds a job there for a moment.
+    if listed == 0 then listed = #redis.call('LPOS', 'rq:queue:' .. queue .. ':intermediate', id, 'COUNT', 1) end
+    if status == 's' and wip == '0' then
+      local theirs = redis.call('ZSCAN', 'rq:wip:' .. queue, 0, 'MATCH', id .. ':*', 'COUNT', 1000000)[2]
+      for k = 2, #theirs, 2 do
+        if theirs[k] ~= 'inf' then wip = '2' end
+      end
+    end
+  end
+  answers[#answers + 1] = status .. is_in('cb:lease:', id) .. wip .. is_in('rq:scheduled:', id)
+    .. is_in('rq:deferred:', id) .. listed
+end
+return answers

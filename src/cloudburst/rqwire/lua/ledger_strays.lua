@@ -1,0 +1,18 @@
+-- A page of all jobs' keys: those of stock clients that have not ended, and those of ensembles that do not exist.
+-- Changes nothing.
+-- ARGV: cursor, count. Returns the next cursor, then per job a letter (see ledger_jobs.lua; o: its ensemble does not
+-- exist or has no such index), its id and its queue.
+local page = redis.call('SCAN', ARGV[1], 'MATCH', 'rq:job:*', 'COUNT', ARGV[2], 'TYPE', 'hash')
+local LETTER = {queued = 'q', started = 's', scheduled = 'd', deferred = 'w'}
+local sizes = {}
+local strays = {}
+for _, key in ipairs(page[2]) do
+  local found = redis.call('HMGET', key, 'status', 'cb_ens', 'cb_index', 'origin')
+  local letter, ens = LETTER[found[1]], found[2]
+  if ens then
+    if not sizes[ens] then sizes[ens] = tonumber(redis.call('HGET', ens_key(ens), 'submitted') or 0) end
+    letter = tonumber(found[3] or sizes[ens]) >= sizes[ens] and 'o' or nil
+  end
+  if letter then strays[#strays + 1] = {letter, string.sub(key, 8), found[4] or ''} end
+end
+return {page[1], strays}

@@ -1,0 +1,47 @@
+"""audit, as a real process."""
+
+from __future__ import annotations
+
+import json
+
+from tests.cli.shell import Shell, odd_fails
+
+
+def test_audit_prints_counts_and_says_that_all_is_well(shell: Shell):
+    ensemble = shell.submitted(4)
+    with shell.worker(odd_fails):
+        ensemble.wait(20)
+
+    of_one, of_all = shell("audit", "floods"), shell("audit")
+
+    assert (of_one.returncode, of_all.returncode) == (0, 0)
+    title, row = of_one.stdout.splitlines()
+    assert title.split() == [
+        "ensemble", "state", "jobs", "waiting", "running", "finished", "failed", "cancelled", "breaches",
+    ]  # fmt: skip
+    assert row.split() == [ensemble.id, "open", "4", "0", "0", "2", "2", "0", "0"]
+    assert of_all.stdout.splitlines() == [title, row, "queue default: 0 waiting, 0 running"]
+    assert of_one.stderr == of_all.stderr == "nothing is lost, nothing is doubled\n"
+
+
+def test_audit_names_what_is_lost_and_exits_with_1(shell: Shell):
+    ensemble = shell.submitted(4)
+    shell.redis.delete(f"rq:job:{ensemble.id}-2")
+
+    done = shell("audit", "floods")
+    parsed = json.loads(shell("audit", "--json").stdout)
+
+    assert done.returncode == 1
+    assert f"breach: {ensemble.id}-2: is lost: it has no hash and no record" in done.stdout.splitlines()
+    assert done.stderr == "1 breach: see docs/troubleshooting.md\n"
+    (account,) = parsed["ensembles"]
+    assert (account["submitted"], account["waiting"], account["breach_count"]) == (4, 3, 1)
+    assert account["breaches"] == [
+        {"job_id": f"{ensemble.id}-2", "what": "is lost: it has no hash and no record"}
+    ]
+
+
+def test_a_stack_without_ensembles_is_audited_too(shell: Shell):
+    done = shell("audit")
+
+    assert (done.returncode, done.stdout) == (0, "")
