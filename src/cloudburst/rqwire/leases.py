@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 from cloudburst.rqwire import encoding
+from cloudburst.rqwire.asked import NOTHING, Asked, asked
 from cloudburst.rqwire.connection import Redis
 from cloudburst.rqwire.scripts import Call, Scripts
 
@@ -45,6 +46,7 @@ class Claim(NamedTuple):
     """As the client's serializer wrote it."""
     order: int = 0
     """Place among all claims of this worker."""
+    asked: Asked = NOTHING
 
     @property
     def pickled(self) -> bool:
@@ -55,7 +57,8 @@ class Outcome(NamedTuple):
     """How an attempt ended."""
 
     claim: Claim
-    state: Literal["finished", "failed"]
+    state: Literal["finished", "failed", "stopped"]
+    """As RQ names it; an ensemble counts ``stopped`` as failed."""
     started_at: float
     duration_s: float
     value: bytes = b""
@@ -165,7 +168,7 @@ def _lost_exception() -> bytes:
 
 
 def _claim(owner: str, row: Sequence[Any], order: int) -> Claim:
-    job_id, attempt, timeout, ensemble, index, payload, created, data = row
+    job_id, attempt, timeout, ensemble, index, payload, created, data, wishes = row
     return Claim(
         job_id=job_id.decode(),
         owner=owner,
@@ -177,6 +180,7 @@ def _claim(owner: str, row: Sequence[Any], order: int) -> Claim:
         created_at=float(created),
         data=encoding.plain_data(data),
         order=order,
+        asked=asked(wishes),
     )
 
 

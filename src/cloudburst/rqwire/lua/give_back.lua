@@ -10,6 +10,9 @@ for i = #ARGV - 6, 4, -7 do  -- backwards: the first ends up foremost
   local answer = 'returned'
   if job.cb_owner ~= owner or not redis.call('ZSCORE', 'cb:lease:' .. queue, id) then
     answer = 'stale'
+  elseif job.status == 'canceled' then
+    settle(queue, id, job)
+    answer = 'stale'
   elseif reason == '' then
     unlease(queue, id, job)
     redis.call('HSET', job_key(id), 'cb_attempt', math.max(tonumber(job.cb_attempt or 1) - 1, 0))
@@ -21,5 +24,6 @@ for i = #ARGV - 6, 4, -7 do  -- backwards: the first ends up foremost
   end
   table.insert(answers, 1, answer)
 end
+release_dependents()
 flush()
 return answers
