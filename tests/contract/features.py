@@ -1,6 +1,6 @@
 """The payload of the contract tests: a stock worker imports it, ours gets it as worker.zip.
 
-Everything that happens leaves a line in the file ``trace`` of the job description, so that both can be compared.
+Everything that happens leaves a line in the file ``trace`` of the job description; so both can be compared.
 """
 
 import asyncio
@@ -99,3 +99,7 @@ def raise_in_callback(job, connection, *rest):
 def hang_in_callback(job, connection, *rest):
     _trace(job.args[0], event="hanging")
     time.sleep(30)
+
+
+def nap_in_callback(job, connection, *rest):
+    time.sleep(1.5)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
+
+import pytest
+from rq import Callback, Repeat, Retry
 from rq.job import Dependency
+
+from tests.wait import wait_until
 
 # -- dependencies --------------------------------------------------------------------------------------
 
@@ -171,3 +178,313 @@ def test_what_is_left_of_dependencies_expires_with_the_job(side):
     side.wait(after)
     assert 0 < side.ttl(parent.dependents_key) <= 100
     assert 0 < side.ttl(after.dependencies_key) <= 50
+
+
+# -- how long things are kept --------------------------------------------------------------------------
+
+
+def test_a_job_that_waits_longer_than_its_ttl_is_not_run(side):
+    gate = side.hold()
+    job = side.enqueue("note", "too late", ttl=1)
+    wait_until(lambda: not side.redis.exists(job.key), what="the job to expire")
+
+    gate.touch()
+
+    side.settle()
+    assert side.ran() == []
+    assert side.queue().job_ids == []
+
+
+def test_the_ttl_is_over_when_the_job_starts(side):
+    job = side.enqueue("nap", params={"s": 1.3}, ttl=1)
+
+    assert side.wait(job) == "finished"
+    assert side.ttl(job.key) > 100
+
+
+def test_a_dependents_ttl_begins_when_it_is_queued(side):
+    gate = side.hold()
+    parent = side.enqueue("note", "parent")
+    child = side.enqueue("note", "child", queue="unserved", depends_on=parent, ttl=300)
+    side.redis.persist(child.key)
+
+    gate.touch()
+
+    side.wait(child, "queued")
+    assert 0 < side.ttl(child.key) <= 300
+    child.delete()
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"), [(None, range(400, 501)), (100, range(90, 101)), (-1, [-1]), (0, [-2])]
+)
+def test_a_finished_job_is_kept_for_its_result_ttl(side, asked, kept):
+    job = side.enqueue("note", params={"value": 1}, result_ttl=asked)
+    side.settle()
+
+    assert side.ttl(job.key) in kept
+    assert side.ttl(f"rq:results:{job.id}") in kept
+    assert side.places(job) == ([] if asked == 0 else ["finished"])
+    assert side.ran() == ["job"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"), [(None, range(31_000_000, 31_536_001)), (100, range(90, 101)), (-1, [-1]), (0, [-2])]
+)
+def test_a_failed_job_is_kept_for_its_failure_ttl(side, asked, kept):
+    job = side.enqueue("fail", failure_ttl=asked)
+    side.settle()
+
+    assert side.ttl(job.key) in kept
+    # Stock RQ never lets the traceback expire if no ttl was asked for, although it does the job.
+    assert side.ttl(f"rq:results:{job.id}") in [
+        *kept,
+        *([-1] if side.name == "stock" and asked is None else []),
+    ]
+    assert side.places(job) == ([] if asked == 0 else ["failed"])
+
+
+def test_a_job_that_runs_longer_than_its_timeout_fails(side):
+    job = side.enqueue("nap", params={"s": 20}, job_timeout=1)
+
+    assert side.wait(job) == "failed"
+    assert "timeout" in side.again(job).latest_result().exc_string
+    assert side.places(job) == ["failed"]
+
+
+def test_meta_stays_as_it_was(side):
+    job = side.enqueue("note", meta={"campaign": 7, "tags": ["a"]})
+
+    side.wait(job)
+
+    assert side.again(job).meta == {"campaign": 7, "tags": ["a"]}
+
+
+def test_a_coroutine_is_awaited(side):
+    job = side.enqueue("later")
+
+    assert side.wait(job) == "finished"
+    assert side.again(job).return_value() == "later"
+
+
+# -- retries, repeats and schedules --------------------------------------------------------------------
+
+
+def test_a_job_is_retried_as_often_as_it_may_be(side):
+    job = side.enqueue("fail", retry=Retry(max=2))
+
+    assert side.wait(job) == "failed"
+    assert side.ran() == ["job"] * 3
+    assert side.again(job).retries_left == 0
+    assert side.places(job) == ["failed"]
+
+
+def test_a_retry_that_succeeds_leaves_a_finished_job(side):
+    job = side.enqueue("fail_once", retry=Retry(max=2))
+
+    assert side.wait(job) == "finished"
+    assert side.again(job).return_value() == "the second time"
+    assert side.again(job).retries_left == 1
+    assert len(side.again(job).results()) == 1
+
+
+def test_the_intervals_between_retries_are_kept(side):
+    job = side.enqueue("fail", retry=Retry(max=2, interval=[1, 200]))
+
+    def later() -> float:
+        score = side.redis.zscore("rq:scheduled:default", job.id)
+        return score - time.time() if score else 0.0
+
+    wait_until(lambda: later() > 100, 20, "the second retry to be scheduled")
+    assert 195 <= later() <= 200
+    assert side.ran() == ["job"] * 2
+    assert side.wait(job, "scheduled") == "scheduled"
+    assert side.places(job) == ["scheduled"]
+    job.delete()
+
+
+def test_dependents_wait_for_the_last_retry(side):
+    parent = side.enqueue("fail_once", "parent", retry=Retry(max=1, interval=1))
+    child = side.enqueue("note", "child", depends_on=parent)
+
+    assert side.wait(child) == "finished"
+    assert side.ran() == ["parent", "parent", "child"]
+
+
+def test_a_retry_goes_to_the_front_if_it_was_asked_for(side):
+    gate = side.hold()
+    first = side.enqueue("fail_once", "first", retry=Retry(max=1, enqueue_at_front=True))
+    others = [side.enqueue("nap", f"other-{i}", params={"s": 0.2}) for i in range(4)]
+
+    gate.touch()
+
+    side.wait(first, "finished")
+    side.wait(others[-1])
+    # A worker may have claimed some of those that waited behind it.
+    assert side.ran().index("first", 1) < side.ran().index("other-3")
+
+
+def test_a_job_is_repeated(side):
+    job = side.enqueue("note", repeat=Repeat(times=2))
+    side.wait(job)
+    wait_until(lambda: len(side.ran()) == 3, what="three runs")
+    side.settle()
+
+    assert side.ran() == ["job"] * 3
+    assert side.again(job).repeats_left == 0
+    assert side.wait(job) == "finished"
+    assert len(side.again(job).results()) == 3
+    assert side.places(job) == ["finished"]
+
+
+def test_a_repeat_waits_for_its_interval(side):
+    job = side.enqueue("note", repeat=Repeat(times=2, interval=[100, 200]))
+
+    side.wait(job, "scheduled")
+    wait_until(lambda: "scheduled" in side.places(job), what="the job to be scheduled")
+    assert 190 <= side.redis.zscore("rq:scheduled:default", job.id) - time.time() <= 200
+    assert side.places(job) == ["finished", "scheduled"]
+    assert side.ttl(job.key) == -1
+    job.delete()
+
+
+def test_a_scheduled_job_runs_when_it_is_due(side):
+    job = side.queue().enqueue_in(timedelta(seconds=1), "features.note", side.params("due"))
+    assert side.places(job) == ["scheduled"]
+
+    assert side.wait(job) == "finished"
+    assert side.ran() == ["due"]
+
+
+def test_a_job_may_be_enqueued_at_the_front(side):
+    gate = side.hold()
+    side.enqueue("note", "second")
+    last = side.enqueue("note", "third")
+    side.enqueue("note", "first", at_front=True)
+
+    gate.touch()
+
+    side.wait(last)
+    assert side.ran() == ["first", "second", "third"]
+
+
+# -- callbacks -----------------------------------------------------------------------------------------
+
+
+def test_a_success_callback_sees_its_job_and_the_result(side):
+    job = side.enqueue(
+        "note",
+        params={"value": {"a": [1, 2]}},
+        on_success=Callback("features.on_success"),
+        meta={"m": 1},
+        description="what it is",
+        job_timeout=77,
+    )
+
+    assert side.wait(job) == "finished"
+    event = side.event("success")
+    assert (event["result"], event["rest"]) == ({"a": [1, 2]}, [])
+    assert event["job"] == {
+        "id": job.id,
+        "args": ["job"],
+        "kwargs": {},
+        "func_name": "features.note",
+        "origin": "default",
+        "description": "what it is",
+        "meta": {"m": 1},
+        "timeout": 77,
+        "enqueued": True,
+        "retries_left": None,
+        "status": "finished",
+    }
+
+
+def test_a_failure_callback_sees_the_exception(side):
+    job = side.enqueue(
+        "fail", on_failure=Callback("features.on_failure"), on_success=Callback("features.on_success")
+    )
+
+    assert side.wait(job) == "failed"
+    event = side.event("failure")
+    assert (event["type"], event["value"], event["frames"][-1]) == ("ValueError", "wanted by job", "fail")
+    assert (event["job"]["id"], event["job"]["status"]) == (job.id, "failed")
+    assert "wanted by job" in side.again(job).latest_result().exc_string
+
+
+def test_a_failure_callback_is_called_for_every_attempt(side):
+    job = side.enqueue("fail", retry=Retry(max=2), on_failure=Callback("features.on_failure"))
+
+    assert side.wait(job) == "failed"
+    left = [event["job"]["retries_left"] for event in side.events() if event["event"] == "failure"]
+    assert left == [2, 1, 0]
+
+
+def test_what_a_success_callback_raises_fails_the_job(side):
+    job = side.enqueue(
+        "note",
+        on_success=Callback("features.raise_in_callback"),
+        on_failure=Callback("features.on_failure"),
+    )
+
+    assert side.wait(job) == "failed"
+    assert side.event("failure")["type"] == "KeyError"
+    assert "from the callback" in side.again(job).latest_result().exc_string
+
+
+def test_what_a_failure_callback_raises_is_what_the_job_failed_with(side):
+    job = side.enqueue("fail", on_failure=Callback("features.raise_in_callback"))
+
+    assert side.wait(job) == "failed"
+    told = side.again(job).latest_result().exc_string
+    assert told.strip().endswith("KeyError: 'from the callback'")
+    assert "wanted by job" in told
+
+
+def test_a_success_callback_that_takes_too_long_fails_the_job(side):
+    job = side.enqueue(
+        "note",
+        on_success=Callback("features.hang_in_callback", timeout=1),
+        on_failure=Callback("features.on_failure"),
+    )
+
+    assert side.wait(job) == "failed"
+    assert side.event("failure")["type"] == "JobTimeoutException"
+    assert "maximum timeout value (1 seconds)" in side.again(job).latest_result().exc_string
+
+
+def test_a_failure_callback_is_called_after_a_timeout(side):
+    job = side.enqueue(
+        "nap", params={"s": 20}, job_timeout=1, on_failure=Callback("features.on_failure", timeout=5)
+    )
+
+    assert side.wait(job) == "failed"
+    assert side.event("failure")["type"] == "JobTimeoutException"
+    assert side.event("failure")["frames"][-2] == "nap"
+
+
+def test_a_callback_may_take_longer_than_the_job(side):
+    job = side.enqueue("note", job_timeout=1, on_success=Callback("features.nap_in_callback", timeout=5))
+
+    assert side.wait(job) == "finished"
+
+
+def test_a_callback_that_does_not_exist_fails_the_job(side):
+    job = side.enqueue("note", on_success=Callback("features.no_such_function"))
+
+    assert side.wait(job) == "failed"
+    assert "no_such_function" in side.again(job).latest_result().exc_string
+
+
+def test_dependents_wait_for_the_callback_of_their_dependency(side):
+    gate = side.hold()
+    parent = side.enqueue("note", "parent", on_success=Callback("features.on_success"))
+    child = side.enqueue("note", "child", depends_on=parent)
+
+    gate.touch()
+
+    side.wait(child)
+    assert [e["event"] for e in side.events() if e["name"] in ("parent", "child")] == [
+        "run",
+        "success",
+        "run",
+    ]

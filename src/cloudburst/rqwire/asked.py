@@ -10,6 +10,7 @@ CALLBACK_TIMEOUT_S = 60
 
 NAMES = (
     "description",
+    "origin",
     "created_at",
     "enqueued_at",
     "meta",
@@ -37,6 +38,8 @@ class Asked:
     """All "" and None for a job of an ensemble, and for a stock job that asks for nothing."""
 
     description: str = ""
+    origin: str = ""
+    """Name of the queue."""
     created_at: str = ""
     """As RQ writes times."""
     enqueued_at: str = ""
@@ -46,6 +49,11 @@ class Asked:
     on_success: Callback | None = None
     on_failure: Callback | None = None
     on_stopped: Callback | None = None
+
+    @property
+    def callbacks_s(self) -> int:
+        """How long the callbacks of one attempt may take in all."""
+        return sum(callback.timeout_s for callback in (self.on_success, self.on_failure) if callback)
 
 
 NOTHING = Asked()
@@ -58,6 +66,7 @@ def asked(values: Sequence[bytes | None]) -> Asked:
     raw = {name: value or b"" for name, value in zip(NAMES, values, strict=False)}
     return Asked(
         description=raw["description"].decode("utf-8", "replace"),
+        origin=raw["origin"].decode(),
         created_at=raw["created_at"].decode(),
         enqueued_at=raw["enqueued_at"].decode(),
         retries_left=int(raw["retries_left"]) if raw["retries_left"] else None,

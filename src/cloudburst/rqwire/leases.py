@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, Literal, NamedTuple
@@ -22,6 +23,9 @@ QUIET_S = 5.0
 
 KEPT_FINISHED = 10_000
 """Finished jobs of ensembles that stock RQ tools can still look at: some 5 kB each."""
+
+GRACE_S = 2
+"""How long a function with callbacks may take to notice that its time is over."""
 
 Answer = Literal["recorded", "retried", "repeated", "stale"]
 Return = Literal["returned", "aside", "stale"]
@@ -47,6 +51,17 @@ class Claim(NamedTuple):
     order: int = 0
     """Place among all claims of this worker."""
     asked: Asked = NOTHING
+
+    @property
+    def limit_s(self) -> float:
+        """The executor is stopped when the attempt takes longer.
+
+        A function with callbacks is ended by the executor itself after ``timeout_s``, so that they can run.
+        """
+        callbacks_s = self.asked.callbacks_s
+        if not self.timeout_s:
+            return math.inf
+        return self.timeout_s + (callbacks_s + GRACE_S if callbacks_s else 0)
 
     @property
     def pickled(self) -> bool:

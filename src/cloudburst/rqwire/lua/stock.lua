@@ -1,9 +1,9 @@
 -- What only jobs of stock clients ask for. Jobs of ensembles never do, and are not asked.
 
-local ASKED = {'description', 'created_at', 'enqueued_at', 'meta', 'retries_left',
+local ASKED = {'description', 'origin', 'created_at', 'enqueued_at', 'meta', 'retries_left',
   'success_callback_name', 'success_callback_timeout', 'failure_callback_name', 'failure_callback_timeout',
   'stopped_callback_name', 'stopped_callback_timeout', 'ttl', 'ended_at'}
-local FIRST_CALLBACK = 6
+local META, FIRST_CALLBACK = 5, 7
 
 -- A stock job is about to start: what the worker must know of it, in the order of ASKED; {} for a plain one.
 local function starting(id)
@@ -12,8 +12,8 @@ local function starting(id)
   -- The ttl is for waiting: a job that has started, or is to run again, does not expire any more.
   if ttl or (ended_at and ended_at ~= '') then redis.call('PERSIST', job_key(id)) end
   local function given(i) return asked[i] and asked[i] ~= '' end
-  if given(4) or given(FIRST_CALLBACK) or given(FIRST_CALLBACK + 2) or given(FIRST_CALLBACK + 4) then return asked end
-  return {}
+  local plain = not (given(META) or given(FIRST_CALLBACK) or given(FIRST_CALLBACK + 2) or given(FIRST_CALLBACK + 4))
+  return plain and {} or asked
 end
 
 -- Queues a job that has ended once more, after `delay` seconds or at once.
