@@ -44,7 +44,8 @@ def fail_once(params):
 
 def nap(params):
     _trace(params, event="run")
-    time.sleep(params["s"])
+    if not os.path.exists(params["trace"] + ".awake"):
+        time.sleep(params["s"])
     return "rested"
 
 
@@ -55,7 +56,7 @@ async def later(params):
 
 def meta_of_mine(params):
     """What a function can know of its job's meta."""
-    return json.loads(os.environ["CLOUDBURST_JOB_META"])
+    return len(json.loads(os.environ["CLOUDBURST_JOB_META"])["text"])
 
 
 def seen(job):
@@ -103,3 +104,16 @@ def hang_in_callback(job, connection, *rest):
 
 def nap_in_callback(job, connection, *rest):
     time.sleep(1.5)
+
+
+def leave(params):
+    """End the process without a word."""
+    os._exit(3)
+
+
+def environment(params):
+    return sorted(os.environ)
+
+
+def use_the_job(job, connection, result):
+    eval(job.args[0]["use"], {"job": job})

@@ -14,15 +14,23 @@ from typing import Any
 import redis
 from rq import Queue
 from rq.job import Job
-from rq.registry import DeferredJobRegistry, FailedJobRegistry, FinishedJobRegistry, ScheduledJobRegistry
+from rq.registry import (
+    CanceledJobRegistry,
+    DeferredJobRegistry,
+    FailedJobRegistry,
+    FinishedJobRegistry,
+    ScheduledJobRegistry,
+)
 from rq.serializers import JSONSerializer
 
+from cloudburst.worker import ahead
 from tests.conftest import RedisServer
 from tests.contract import features
 from tests.wait import wait_until
 from tests.worker.conftest import MiniStack
 
 REGISTRIES = {
+    "canceled": CanceledJobRegistry,
     "deferred": DeferredJobRegistry,
     "failed": FailedJobRegistry,
     "finished": FinishedJobRegistry,
@@ -35,6 +43,8 @@ class Side:
     """One kind of worker that serves the queue ``default``; what it did is read back through stock RQ."""
 
     name = ""
+    held_ahead_s = 0.0
+    """For so long after a long job has begun, the worker may claim others behind it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -58,6 +68,8 @@ class Side:
         gate = self.trace.with_suffix(".gate")
         job = self.enqueue("gate", "gate", params={"gate": str(gate)})
         self.wait(job, "started")
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() - began >= self.held_ahead_s, what="nothing to be claimed ahead")
         return gate
 
     def wait(self, job: Job, *statuses: str, timeout_s: float = 30) -> str:
@@ -109,6 +121,17 @@ class Side:
     def worker_name(self) -> str:
         (key,) = self.redis.smembers("rq:workers")
         return key.decode().removeprefix("rq:worker:")
+
+    def worker_state(self) -> str:
+        return (self.redis.hget(f"rq:worker:{self.worker_name()}", "state") or b"").decode()
+
+    def heartbeat(self) -> bytes:
+        return self.redis.hget(f"rq:worker:{self.worker_name()}", "last_heartbeat") or b""
+
+    def shutting_down(self) -> bool:
+        """Whether the worker has said that it is about to end."""
+        fields = self.redis.hgetall(f"rq:worker:{self.worker_name()}")
+        return fields.get(b"cb_stopping") == b"1" or b"shutdown_requested_date" in fields
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         raise NotImplementedError
@@ -166,6 +189,7 @@ class OurSide(Side):
     """Our worker with one slot."""
 
     name = "ours"
+    held_ahead_s = 2 * ahead.LONGEST_S + 0.05
 
     def start(self) -> None:
         self.stack = MiniStack(self.directory)
@@ -181,7 +205,7 @@ class OurSide(Side):
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         process = self.stack.worker(INFLUX_URL="")
-        # TODO-LISTEN
+        wait_until(lambda: self.redis.pubsub_channels("rq:pubsub:*"), 20, "our worker to listen")
         return process
 
     def stop(self) -> None:

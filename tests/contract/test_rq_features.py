@@ -1,13 +1,18 @@
-"""What stock clients ask of RQ: each test runs against a stock worker, which is the specification, and ours."""
+"""What stock clients ask of RQ: each test runs with a stock worker, which is the specification, and ours."""
 
 from __future__ import annotations
 
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from rq import Callback, Repeat, Retry
-from rq.job import Dependency
+from rq.command import send_command, send_kill_horse_command, send_shutdown_command, send_stop_job_command
+from rq.job import Dependency, Job
+from rq.registry import CanceledJobRegistry
+from rq.serializers import JSONSerializer
+from rq.suspension import resume, suspend
 
 from tests.wait import wait_until
 
@@ -488,3 +493,169 @@ def test_dependents_wait_for_the_callback_of_their_dependency(side):
         "success",
         "run",
     ]
+
+
+# -- cancelling, stopping, suspending ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["queued", "scheduled", "deferred"])
+def test_a_job_that_waits_can_be_cancelled(side, how):
+    gate = side.hold()
+    parent = side.enqueue("note", "parent")
+    if how == "scheduled":
+        job = side.queue().enqueue_in(timedelta(seconds=1), "features.note", side.params("job"))
+    else:
+        job = side.enqueue("note", "job", depends_on=parent if how == "deferred" else None)
+    assert side.wait(job, how) == how
+
+    job.cancel()
+
+    gate.touch()
+    side.settle()
+    assert side.again(job).get_status() == "canceled"
+    assert side.places(job) == ["canceled"]
+    assert side.ran() == ["parent"]
+
+
+def test_a_cancelled_job_can_be_requeued(side):
+    gate = side.hold()
+    job = side.enqueue("note")
+    job.cancel()
+
+    CanceledJobRegistry(queue=side.queue()).requeue(job.id)
+
+    gate.touch()
+    assert side.wait(job, "finished") == "finished"
+    assert side.places(job) == ["finished"]
+
+
+def test_cancelling_a_running_job_does_not_stop_it(side):
+    gate = side.hold()
+    job = side.enqueue("note", "next")
+    (held,) = [j for j in side.queue().started_job_registry.get_job_ids() if j != job.id]
+    running = Job.fetch(held, connection=side.redis, serializer=JSONSerializer)
+    running.cancel()
+    assert running.get_status() == "canceled"
+
+    gate.touch()
+
+    side.wait(job)
+    assert side.wait(running, "finished") == "finished"
+    assert side.again(running).return_value() == "through"
+
+
+def test_a_job_that_waits_can_be_deleted(side):
+    gate = side.hold()
+    job = side.enqueue("note")
+    job.delete()
+
+    gate.touch()
+
+    side.settle()
+    assert side.redis.exists(job.key) == 0
+    assert side.ran() == []
+
+
+def test_a_running_job_can_be_stopped(side):
+    job = side.enqueue(
+        "nap",
+        params={"s": 60},
+        retry=Retry(max=3),
+        on_stopped=Callback("features.on_stopped"),
+        on_failure=Callback("features.on_failure"),
+        failure_ttl=100,
+    )
+    child = side.enqueue("note", "child", depends_on=Dependency(job, allow_failure=True))
+    side.wait(job, "started")
+    wait_until(side.ran, what="the job to run")
+
+    send_stop_job_command(side.redis, job.id)
+
+    assert side.wait(job) == "stopped"
+    side.settle()
+    assert side.places(job) == ["failed"]
+    assert "stopped" in side.again(job).latest_result().exc_string.lower()
+    assert side.ttl(job.key) in range(90, 101)
+    assert side.places(child) == ["deferred"]
+    assert [event["event"] for event in side.events() if event["name"] == "job"] == ["run", "stopped"]
+    assert (side.event("stopped")["job"]["id"], side.event("stopped")["job"]["status"]) == (job.id, "started")
+    assert side.queue().started_job_registry.get_job_ids() == []
+
+
+def test_a_job_that_was_stopped_can_be_requeued(side):
+    once = side.enqueue("nap", params={"s": 60})
+    wait_until(side.ran, what="the job to run")
+    send_stop_job_command(side.redis, once.id)
+    side.wait(once, "stopped")
+    Path(str(side.trace) + ".awake").touch()
+
+    side.again(once).requeue()
+
+    assert side.wait(once, "finished") == "finished"
+    assert side.places(once) == ["finished"]
+
+
+def test_orders_for_other_jobs_disturb_nobody(side):
+    gate = side.hold()
+    send_command(side.redis, side.worker_name(), "stop-job", job_id="another")
+    send_command(side.redis, side.worker_name(), "no-such-command")
+
+    gate.touch()
+
+    side.settle()
+
+
+def test_a_killed_horse_fails_its_job_and_the_worker_goes_on(side):
+    job = side.enqueue("nap", params={"s": 60}, on_failure=Callback("features.on_failure"))
+    wait_until(side.ran, what="the job to run")
+
+    send_kill_horse_command(side.redis, side.worker_name())
+
+    assert side.wait(job) == "failed"
+    assert side.places(job) == ["failed"]
+    side.settle()
+    assert [event["event"] for event in side.events() if event["name"] == "job"] == ["run"]
+
+
+def test_a_killed_horse_costs_a_retry(side):
+    job = side.enqueue("nap", params={"s": 60}, retry=Retry(max=1, interval=100))
+    wait_until(side.ran, what="the job to run")
+
+    send_kill_horse_command(side.redis, side.worker_name())
+
+    assert side.wait(job, "scheduled") == "scheduled"
+    assert side.again(job).retries_left == 0
+    job.delete()
+
+
+def test_suspended_workers_end_what_runs_and_start_nothing(side):
+    gate = side.hold()
+    suspend(side.redis)
+    gate.touch()
+    wait_until(lambda: side.worker_state() == "suspended", what="the worker to be suspended")
+
+    job = side.enqueue("note", "later")
+    for _ in range(2):
+        before = side.heartbeat()
+        wait_until(lambda before=before: side.heartbeat() != before, what="a sign of life")
+    assert side.places(job) == ["queue"]
+    assert side.ran() == []
+
+    resume(side.redis)
+
+    assert side.wait(job) == "finished"
+
+
+def test_a_worker_shuts_down_on_order_when_its_job_has_ended(side):
+    gate = side.hold()
+    job = side.enqueue("note", "not any more")
+
+    send_shutdown_command(side.redis, side.worker_name())
+    wait_until(side.shutting_down, what="the worker to have heard it")
+    gate.touch()
+
+    assert side.process.wait(20) == 0
+    assert side.places(job) == ["queue"]
+    assert [event["name"] for event in side.events()] == ["gate"]
+    assert side.redis.smembers("rq:workers") == set()
+    job.delete()

@@ -50,6 +50,8 @@ class Claim(NamedTuple):
     """As the client's serializer wrote it."""
     order: int = 0
     """Place among all claims of this worker."""
+    decided: Outcome | None = None
+    """The job was stopped, and this is its outcome; what is still to run is its callback for that."""
     asked: Asked = NOTHING
 
     @property
@@ -58,6 +60,8 @@ class Claim(NamedTuple):
 
         A function with callbacks is ended by the executor itself after ``timeout_s``, so that they can run.
         """
+        if self.decided is not None and self.asked.on_stopped is not None:
+            return self.asked.on_stopped.timeout_s + GRACE_S
         callbacks_s = self.asked.callbacks_s
         if not self.timeout_s:
             return math.inf

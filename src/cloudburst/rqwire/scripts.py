@@ -19,7 +19,7 @@ Call = tuple[str, Sequence[Any]]
 PARTS = {
     "claim": ("dependents", "stock"),
     "finish": ("dependents", "stock"),
-    "give_back": ("dependents", "foreign"),
+    "give_back": ("dependents", "stock", "foreign"),
     "reap": ("dependents", "stock", "foreign"),
     "abandon": ("dependents",),
     "close": ("dependents",),

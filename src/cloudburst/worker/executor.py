@@ -6,8 +6,8 @@ standard library, runs on Python 3.8 and later, and is started by the worker as
 
 QUEUE_FD is a socket that keeps the bounds of messages. Each message is a job: eight bytes by which the worker
 recognises it, JSON header, newline, data as the client's serializer wrote it (if that is large, the header
-names a file that holds all but the eight bytes). It is taken when its turn has come, not before: the worker may take the others
-back.
+names a file that holds all but the eight bytes). It is taken when its turn has come, not before: the worker
+may take the others back.
 
 FD is one end of a stream socket, for what we say. Frames: four bytes of length (big endian), one byte of
 kind, then the body.
@@ -501,7 +501,7 @@ class Executor:
         asked = job.get("asked")
         if not asked:
             return encode(self._call(data))
-        if job.get("event") == "stopped":
+        if job["stopped"]:
             self._callback("stopped", "started", job, data)
             return b"null"
         try:

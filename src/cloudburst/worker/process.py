@@ -100,6 +100,7 @@ class ExecutorProcess:
         }
         if claim.asked is not NOTHING:
             header["asked"] = _asked(claim)
+            header["stopped"] = claim.decided is not None
         number = executor.ORDER.pack(claim.order)
         message = json.dumps(header).encode() + b"\n" + claim.data
         if len(number) + len(message) > executor.MESSAGE_LIMIT:

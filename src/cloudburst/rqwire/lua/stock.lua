@@ -10,10 +10,22 @@ local function starting(id)
   local asked = redis.call('HMGET', job_key(id), unpack(ASKED))
   local ttl, ended_at = asked[#ASKED - 1], asked[#ASKED]
   -- The ttl is for waiting: a job that has started, or is to run again, does not expire any more.
+  if ttl then
+    local left_ms = redis.call('PTTL', job_key(id))
+    if left_ms > 0 then
+      redis.call('HSET', job_key(id), 'cb_expires', string.format('%.0f', now * 1000 + left_ms))
+    end
+  end
   if ttl or (ended_at and ended_at ~= '') then redis.call('PERSIST', job_key(id)) end
   local function given(i) return asked[i] and asked[i] ~= '' end
   local plain = not (given(META) or given(FIRST_CALLBACK) or given(FIRST_CALLBACK + 2) or given(FIRST_CALLBACK + 4))
   return plain and {} or asked
+end
+
+-- A job that was claimed goes back without having started: its ttl goes on.
+local function not_started(id)
+  local expires = redis.call('HGET', job_key(id), 'cb_expires')
+  if expires then redis.call('PEXPIREAT', job_key(id), expires) end
 end
 
 -- Queues a job that has ended once more, after `delay` seconds or at once.
