@@ -38,10 +38,13 @@ class MiniStack:
 
     def start(self) -> None:
         self.redis_server.start()
-        self.redis = self.redis_server.client()
-        self.ensembles = Ensembles(self.redis)
         self.start_filestore()
         self.start_points()
+        self.connect()
+
+    def connect(self) -> None:
+        self.redis = self.redis_server.client()
+        self.ensembles = Ensembles(self.redis)
         self.store = FileStore(f"http://127.0.0.1:{self.filestore_port}", TOKEN)
 
     def start_filestore(self) -> subprocess.Popen[bytes]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 from cloudburst.rqwire import encoding
+from cloudburst.rqwire.asked import NOTHING, Asked, asked
 from cloudburst.rqwire.connection import Redis
 from cloudburst.rqwire.scripts import Call, Scripts
 
@@ -21,6 +23,9 @@ QUIET_S = 5.0
 
 KEPT_FINISHED = 10_000
 """Finished jobs of ensembles that stock RQ tools can still look at: some 5 kB each."""
+
+GRACE_S = 2
+"""How long a function with callbacks may take to notice that its time is over."""
 
 Answer = Literal["recorded", "retried", "repeated", "stale"]
 Return = Literal["returned", "aside", "stale"]
@@ -45,6 +50,22 @@ class Claim(NamedTuple):
     """As the client's serializer wrote it."""
     order: int = 0
     """Place among all claims of this worker."""
+    decided: Outcome | None = None
+    """The job was stopped, and this is its outcome; what is still to run is its callback for that."""
+    asked: Asked = NOTHING
+
+    @property
+    def limit_s(self) -> float:
+        """The executor is stopped when the attempt takes longer.
+
+        A function with callbacks is ended by the executor itself after ``timeout_s``, so that they can run.
+        """
+        if self.decided is not None and self.asked.on_stopped is not None:
+            return self.asked.on_stopped.timeout_s + GRACE_S
+        callbacks_s = self.asked.callbacks_s
+        if not self.timeout_s:
+            return math.inf
+        return self.timeout_s + (callbacks_s + GRACE_S if callbacks_s else 0)
 
     @property
     def pickled(self) -> bool:
@@ -55,7 +76,8 @@ class Outcome(NamedTuple):
     """How an attempt ended."""
 
     claim: Claim
-    state: Literal["finished", "failed"]
+    state: Literal["finished", "failed", "stopped"]
+    """As RQ names it; an ensemble counts ``stopped`` as failed."""
     started_at: float
     duration_s: float
     value: bytes = b""
@@ -165,7 +187,7 @@ def _lost_exception() -> bytes:
 
 
 def _claim(owner: str, row: Sequence[Any], order: int) -> Claim:
-    job_id, attempt, timeout, ensemble, index, payload, created, data = row
+    job_id, attempt, timeout, ensemble, index, payload, created, data, wishes = row
     return Claim(
         job_id=job_id.decode(),
         owner=owner,
@@ -177,6 +199,7 @@ def _claim(owner: str, row: Sequence[Any], order: int) -> Claim:
         created_at=float(created),
         data=encoding.plain_data(data),
         order=order,
+        asked=asked(wishes),
     )
 
 

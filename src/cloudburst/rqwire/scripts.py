@@ -1,4 +1,4 @@
-"""The Lua scripts of ``lua/``, each with the shared prelude, called by digest."""
+"""The Lua scripts of ``lua/``, each with what it shares with others, called by digest."""
 
 from __future__ import annotations
 
@@ -16,11 +16,23 @@ Call = tuple[str, Sequence[Any]]
 """Name of a script and its arguments."""
 
 
+PARTS = {
+    "claim": ("dependents", "stock"),
+    "finish": ("dependents", "stock"),
+    "give_back": ("dependents", "stock", "foreign"),
+    "reap": ("dependents", "stock", "foreign"),
+    "abandon": ("dependents",),
+    "close": ("dependents",),
+}
+"""What a script needs beside the prelude, and others do not."""
+
+
 @cache
 def source(name: str) -> str:
-    """Text of one script: the prelude, then ``lua/<name>.lua``."""
+    """Text of one script: the prelude, the parts that it needs, then ``lua/<name>.lua``."""
     folder = resources.files("cloudburst.rqwire") / "lua"
-    return (folder / "prelude.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
+    parts = ("prelude", *PARTS.get(name, ()), name)
+    return "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
 
 
 @cache

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from cloudburst import names
 from cloudburst.model import WorkerStatus
-from cloudburst.rqwire import encoding
+from cloudburst.rqwire import encoding, orders
 from cloudburst.rqwire.connection import Redis
 from cloudburst.rqwire.connection import Text as _Text
 
@@ -31,6 +31,8 @@ class Registration:
         self._key = f"rq:worker:{name}"
         self._birth = encoding.now()
         self._address = _address_towards(client)
+        self.suspended = False
+        """Whether ``rq suspend`` forbids to start jobs, as of the last heartbeat."""
 
     def heartbeat(self, *, busy: int, current_job: str, stopping: bool = False) -> None:
         """Tell Redis that the worker lives; makes the entry if it is not there (any more)."""
@@ -43,7 +45,7 @@ class Registration:
             "ip_address": self._address,
             "version": f"cloudburst-{names.VERSION}",
             "python_version": platform.python_version(),
-            "state": "busy" if busy else "idle",
+            "state": "busy" if busy else "suspended" if self.suspended else "idle",
             "current_job": current_job,
             "cb_slots": self._slots,
             "cb_busy": busy,
@@ -55,7 +57,8 @@ class Registration:
             pipe.sadd("rq:workers", self._key)
             pipe.sadd(f"rq:workers:{self._queue}", self._key)
             pipe.sadd("rq:queues", f"rq:queue:{self._queue}")
-            pipe.execute()
+            pipe.exists(orders.SUSPENDED)
+            self.suspended = bool(pipe.execute()[-1])
 
     def death(self, name: str | None = None) -> None:
         """Take the entry away, as a stock worker does; or that of a worker which is known to be dead."""

@@ -6,8 +6,8 @@ standard library, runs on Python 3.8 and later, and is started by the worker as
 
 QUEUE_FD is a socket that keeps the bounds of messages. Each message is a job: eight bytes by which the worker
 recognises it, JSON header, newline, data as the client's serializer wrote it (if that is large, the header
-names the file that holds it). It is taken when its turn has come, not before: the worker may take the others
-back.
+names a file that holds all but the eight bytes). It is taken when its turn has come, not before: the worker
+may take the others back.
 
 FD is one end of a stream socket, for what we say. Frames: four bytes of length (big endian), one byte of
 kind, then the body.
@@ -25,6 +25,7 @@ part goes with the D frame of a job that failed.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import faulthandler
 import hashlib
@@ -45,7 +46,7 @@ import tempfile
 import time
 import traceback
 import types
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Iterator
 
 HEADER = struct.Struct(">IB")
 ORDER = struct.Struct(">Q")
@@ -88,6 +89,10 @@ class Broken(Exception):
 
 class Refused(Exception):
     """The job's data is not something that this executor runs."""
+
+
+class JobTimeoutException(Exception):
+    """A job with callbacks, or a callback, has used up its time; named as in RQ (rq/timeouts.py)."""
 
 
 class Payload:
@@ -233,6 +238,88 @@ def _headline(error: BaseException, payload: Payload) -> str:
     return line
 
 
+class JobView:
+    """What a callback sees of its job: attributes of rq.job.Job, read-only, and none that needs Redis."""
+
+    def __init__(self, header: Dict[str, Any], data: bytes, status: str, allow_pickle: bool) -> None:
+        asked = header["asked"]
+        name, args, kwargs = decode(data, allow_pickle)
+        self.__dict__.update(
+            id=header["id"],
+            func_name=name,
+            args=args,
+            kwargs=kwargs,
+            meta=read_meta(asked, allow_pickle),
+            description=asked["description"],
+            origin=asked["origin"],
+            timeout=asked["timeout"],
+            created_at=_datetime(asked["created_at"]),
+            enqueued_at=_datetime(asked["enqueued_at"]),
+            retries_left=asked["retries_left"],
+            worker_name=asked["worker"],
+            _status=status,
+        )
+
+    def get_id(self) -> str:
+        job_id: str = self.__dict__["id"]
+        return job_id
+
+    def get_status(self, refresh: bool = True) -> str:
+        status: str = self.__dict__["_status"]
+        return status
+
+    def get_meta(self, refresh: bool = True) -> Any:
+        return self.__dict__["meta"]
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            "a callback's job has no %r here: callbacks run where user code runs, without Redis" % name
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("a callback's job is read-only: %s cannot be set" % name)
+
+    def __repr__(self) -> str:
+        return "<JobView %s: %s>" % (self.__dict__["id"], self.__dict__["description"])
+
+
+def _datetime(text: str) -> Any:
+    """What RQ wrote as an aware datetime; None for nothing."""
+    if not text:
+        return None
+    import datetime
+
+    found = datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
+    return found.replace(tzinfo=datetime.timezone.utc)
+
+
+def read_meta(asked: Dict[str, Any], allow_pickle: bool) -> Any:
+    """The job's meta; what cannot be read is {"unserialized": ...}, as RQ has it."""
+    raw = base64.b64decode(asked["meta"])
+    if not raw:
+        return {}
+    try:
+        return pickle.loads(raw) if allow_pickle and raw[:1] == b"\x80" else json.loads(raw)
+    except Exception:  # noqa: BLE001 (whatever unpickling raises)
+        return {"unserialized": raw}
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise JobTimeoutException in the body when it takes longer; 0: no limit."""
+
+    def late(_number: int, _frame: Any) -> None:
+        raise JobTimeoutException("Task exceeded maximum timeout value (%g seconds)" % seconds)
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 class Output:
     """The file behind stdout and stderr."""
 
@@ -345,11 +432,12 @@ class Executor:
                 return
             head, _, data = bytes(message[ORDER.size : size]).partition(b"\n")
             job = json.loads(head)
-            (job["order"],) = ORDER.unpack_from(message)
             if "file" in job:
                 with open(job["file"], "rb") as file:
-                    data = file.read()
+                    head, _, data = file.read().partition(b"\n")
                 os.unlink(job["file"])
+                job = json.loads(head)
+            (job["order"],) = ORDER.unpack_from(message)
             self.run(job, data)
 
     def run(self, job: dict[str, Any], data: bytes) -> None:
@@ -391,7 +479,7 @@ class Executor:
         body = b""
         self.points.install(self._send_points)
         try:
-            body = encode(self._call(data))
+            body = self._outcome(job, data)
             self._result_point(job, body)
         except BaseException as error:  # noqa: BLE001 (sys.exit of user code is a failure too)
             header = self._failure(error)
@@ -407,6 +495,35 @@ class Executor:
         self.output.clear()
         self._send(DONE, json.dumps(header).encode() + b"\n" + body)
         self._flush()
+
+    def _outcome(self, job: dict[str, Any], data: bytes) -> bytes:
+        """The returned value as JSON, once the job's callbacks have run (as in RQ's Worker.perform_job)."""
+        asked = job.get("asked")
+        if not asked:
+            return encode(self._call(data))
+        if job["stopped"]:
+            self._callback("stopped", "started", job, data)
+            return b"null"
+        try:
+            # The worker stops executors that take too long; but then nothing is left that could call back.
+            with time_limit(asked["timeout"] if asked["success"] or asked["failure"] else 0):
+                value = self._call(data)
+            body = encode(value)
+            self._callback("success", "finished", job, data, value)
+            return body
+        except BaseException as error:
+            self._callback("failure", "failed", job, data, type(error), error, error.__traceback__)
+            raise
+
+    def _callback(self, kind: str, status: str, job: Dict[str, Any], data: bytes, *args: Any) -> None:
+        """Call the job's callback of that kind, if it has one. What it raises fails the job."""
+        asked = job["asked"]
+        if not asked[kind]:
+            return
+        name, timeout = asked[kind]
+        view = JobView(job, data, status, self.settings["allow_pickle"])
+        with time_limit(timeout):
+            self.payload.function(name)(view, None, *args)
 
     def _failure(self, error: BaseException) -> dict[str, Any]:
         failure = Failure(error, self.payload)
@@ -426,7 +543,12 @@ class Executor:
         self._importing = True
         function = self.payload.function(name)
         self._importing = False
-        return function(*args, **kwargs)
+        value = function(*args, **kwargs)
+        if isinstance(value, types.CoroutineType):
+            import asyncio
+
+            return asyncio.run(value)
+        return value
 
     def _result_point(self, job: dict[str, Any], body: bytes) -> None:
         """The returned numbers as one point, for dashboards: its time is its place in the ensemble."""
@@ -469,6 +591,11 @@ class Executor:
         self._unsent.clear()
 
     def _set_environ(self, job: dict[str, Any]) -> None:
+        os.environ.pop("CLOUDBURST_JOB_META", None)
+        if "asked" in job:
+            meta = read_meta(job["asked"], self.settings["allow_pickle"])
+            if meta:
+                os.environ["CLOUDBURST_JOB_META"] = json.dumps(meta, default=str)
         os.environ["CLOUDBURST_JOB"] = job["id"]
         os.environ["CLOUDBURST_ENSEMBLE"] = job["ensemble"]
         os.environ["CLOUDBURST_INDEX"] = str(job["index"])

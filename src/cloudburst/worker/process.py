@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -11,9 +12,11 @@ import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cloudburst import names
 from cloudburst.points import line
+from cloudburst.rqwire.asked import NOTHING, Callback
 from cloudburst.rqwire.leases import Claim
 from cloudburst.worker import executor, memory
 from cloudburst.worker.runtime import Runtime
@@ -88,20 +91,24 @@ class ExecutorProcess:
 
     def send(self, claim: Claim) -> bool:
         """Put a job into its queue; False when there is no room. Raises OSError when the executor is gone."""
-        header = {
+        header: dict[str, Any] = {
             "id": claim.job_id,
             "ensemble": claim.ensemble,
             "index": claim.job_index,
             "attempt": claim.attempt,
             "created": claim.created_at,
         }
-        data = claim.data
-        if len(data) > executor.INLINE_BYTES:
+        if claim.asked is not NOTHING:
+            header["asked"] = _asked(claim)
+            header["stopped"] = claim.decided is not None
+        number = executor.ORDER.pack(claim.order)
+        message = json.dumps(header).encode() + b"\n" + claim.data
+        if len(number) + len(message) > executor.MESSAGE_LIMIT:
             large = self._directory / f"large-{claim.order}"
-            large.write_bytes(data)
-            header["file"], data = str(large), b""
+            large.write_bytes(message)
+            message = json.dumps({"file": str(large)}).encode()
         try:
-            self._queue.send(executor.ORDER.pack(claim.order) + json.dumps(header).encode() + b"\n" + data)
+            self._queue.send(number + message)
         except BlockingIOError:
             return False
         self.jobs += 1
@@ -182,6 +189,28 @@ class ExecutorProcess:
         self._queue.close()
         self._queue_end.close()
         os.close(self.output)
+
+
+def _asked(claim: Claim) -> dict[str, Any]:
+    """What the executor must know of a job that asks for more than to be called."""
+    asked = claim.asked
+
+    def called(callback: Callback | None) -> tuple[str, int] | None:
+        return (callback.name, callback.timeout_s) if callback else None
+
+    return {
+        "description": asked.description,
+        "origin": asked.origin,
+        "created_at": asked.created_at,
+        "enqueued_at": asked.enqueued_at,
+        "retries_left": asked.retries_left,
+        "meta": base64.b64encode(asked.meta).decode(),
+        "timeout": claim.timeout_s,
+        "worker": claim.owner.rpartition(".")[0],
+        "success": called(asked.on_success),
+        "failure": called(asked.on_failure),
+        "stopped": called(asked.on_stopped),
+    }
 
 
 def ending(status: int) -> str:

@@ -27,6 +27,10 @@ class Recorder:
 
     def ended(self, outcome: Outcome, points: bytes) -> None:
         """An attempt has ended with a result; its points come first."""
+        if outcome.claim.decided is not None:
+            if outcome.state == "failed":
+                log.warning("%s: its stopped callback failed: %s", outcome.claim.job_id, outcome.error)
+            outcome = outcome.claim.decided
         if points and self._points is not None:
             token = f"{outcome.claim.owner} {outcome.claim.job_id}"
             self._unwritten[token] = outcome
@@ -36,6 +40,10 @@ class Recorder:
 
     def lost(self, loss: Loss) -> None:
         """An attempt was not started, or was lost with its executor."""
+        if loss.claim.decided is not None:  # the job has ended; only its callback was lost
+            log.warning("%s: its stopped callback did not run: %s", loss.claim.job_id, loss.reason)
+            self._outcomes.append(loss.claim.decided)
+            return
         self._losses.append(loss)
 
     def take_acknowledged(self) -> None:

@@ -97,7 +97,7 @@ class Slot:
         self.published = b""
         self.started_at = time.time()
         self._since = time.monotonic()
-        self._deadline = self._since + (self.claims[0].timeout_s or math.inf)
+        self._deadline = self._since + self.claims[0].limit_s
 
     def release(self) -> Claim:
         """The running attempt has ended: it is the next one's turn."""

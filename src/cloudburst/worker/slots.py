@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 from cloudburst.config import WorkerConfig
 from cloudburst.rqwire.leases import Claim, Loss, Outcome
@@ -185,7 +186,7 @@ class Slots:
             verdict, started = slot.verdict, slot.started_at
             claim = slot.release()
             if verdict is not None:
-                self._recorder.ended(_stopped(claim, verdict, started, tail), b"")
+                self._end(claim, verdict, started, tail)
             else:
                 reason = process.ending(status)
                 self._recorder.lost(Loss(claim, reason, _fingerprint(reason), tail, started))
@@ -216,10 +217,38 @@ class Slots:
         verdict, started, tail = slot.verdict, slot.started_at, slot.executor.output_tail()
         self._kill(slot)
         if slot.verdict is not None:
-            self._recorder.ended(_stopped(slot.release(), verdict, started, tail), b"")
+            self._end(slot.release(), verdict, started, tail)
         elif slot.claims:  # it had ended after all, and the next one had begun
             self._recorder.lost(Loss(slot.release()))
         self._discard(slot)
+
+    def _end(self, claim: Claim, verdict: Verdict, started: float, tail: bytes) -> None:
+        """A job was stopped. If it was on a client's order, that may be called back."""
+        outcome = _stopped(claim, verdict, started, tail)
+        if outcome.state == "stopped" and claim.asked.on_stopped is not None and claim.decided is None:
+            # Its executor is dead: the callback runs in the next one.
+            self.waiting.insert(0, claim._replace(decided=outcome))
+        else:
+            self._recorder.ended(outcome, b"")
+
+    def stop(self, job_id: str) -> None:
+        """End a job on a client's order, whether it runs or waits."""
+        verdict = Verdict("stop-job", "a client has ordered it (stop-job)")
+        for slot in self._slots:
+            if any(claim.job_id == job_id for claim in slot.claims):
+                self.call_back(slot)
+                if slot.running is not None and slot.running.job_id == job_id:
+                    slot.condemn(verdict)
+        waiting = [claim for claim in self.waiting if claim.job_id == job_id and claim.decided is None]
+        self.waiting = [claim for claim in self.waiting if claim not in waiting]
+        for claim in waiting:
+            self._end(claim, verdict, time.time(), b"")
+
+    def kill_running(self) -> None:
+        """End all jobs that run, on a client's order; stock RQ calls it killing the horse."""
+        for slot in self._slots:
+            if slot.running is not None:
+                slot.condemn(Verdict("kill-horse", "a client has ordered it (kill-horse)"))
 
     def _check_memory(self, slot: Slot, running: ExecutorProcess) -> None:
         limit_mb = self._rss_limit_mb(running.runtime)
@@ -302,11 +331,12 @@ def _executor(slot: Slot) -> ExecutorProcess:
 
 def _stopped(claim: Claim, verdict: Verdict, started: float, tail: bytes) -> Outcome:
     error = f"stopped: {verdict.reason}"
+    state: Literal["stopped", "failed"] = "stopped" if verdict.kind == "stop-job" else "failed"
     trace = f"{error}\n\n{tail.decode('utf-8', 'replace')[-4000:]}"
     duration = time.time() - started
     fingerprint = _fingerprint(verdict.kind)
     return Outcome(
-        claim, "failed", started, duration, error=error, fingerprint=fingerprint, traceback=trace, output=tail
+        claim, state, started, duration, error=error, fingerprint=fingerprint, traceback=trace, output=tail
     )
 
 

@@ -27,6 +27,8 @@ from cloudburst.points.writer import open_writer
 from cloudburst.rqwire import connection, output, workers
 from cloudburst.rqwire.ensembles import Ensembles
 from cloudburst.rqwire.leases import Claim, Leases
+from cloudburst.rqwire.orders import Order
+from cloudburst.worker.orders import Orders
 from cloudburst.worker.placing import Placing
 from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.provision import Provisioner
@@ -71,6 +73,7 @@ class Worker:
         )
         self._wake = Wake()
         self._bell = Bell(self._redis, config.queue, self._wake)
+        self._orders = Orders(self._redis, self._name, self._wake)
         database = Login(config.influx_url, config.influx_token, config.influx_org, config.influx_bucket)
         self._points = open_writer(database, config.state_dir / "spool", called=self._wake.call)
         self._recorder = Recorder(self._points)
@@ -106,18 +109,22 @@ class Worker:
             if isinstance(key.fileobj, ExecutorProcess):
                 self._slots.listen(key.data)
         self._wake.drain()
+        for order in self._orders.take():
+            self._obey(order)
         now = time.monotonic()
         self._slots.enforce(now)
         if self._stopping:
             self._slots.give_back_unstarted()
             if now >= self._stop_by:
                 self._slots.give_back_running()
+        elif self._registration.suspended:
+            self._slots.give_back_unstarted()
         else:
             # Free slots first: a CPU waits for them. What has ended can wait for a round trip.
             self._placing.dispatch()
             self._placing.give_back_excess()
         self._recorder.take_acknowledged()
-        if self._turn() and not self._stopping:
+        if self._turn():
             self._placing.dispatch()
         if now >= self._next_beat:
             self._next_beat = now + BEAT_S
@@ -138,7 +145,8 @@ class Worker:
         """Claim what is wanted and tell what has ended, in one round trip; whether there are new claims."""
         if self._bell.rang:
             self._bell.rang = self._queue_empty = False
-        wanted = 0 if self._stopping or self._queue_empty else self._placing.wanted()
+        idle = self._stopping or self._registration.suspended or self._queue_empty
+        wanted = 0 if idle else self._placing.wanted()
         outcomes, losses = self._recorder.batch()
         if not (wanted or outcomes or losses):
             return False
@@ -186,6 +194,15 @@ class Worker:
             self._registration.death(before)
             log.warning("worker %s died here: returned %s to the queue", before, self._leases.abandon(before))
         _write(self._state_lock, self._name)
+
+    def _obey(self, order: Order) -> None:
+        log.info("worker %s: told to %s %s", self._name, order.kind, order.job_id)
+        if order.kind == "stop-job":
+            self._slots.stop(order.job_id)
+        elif order.kind == "kill-horse":
+            self._slots.kill_running()
+        elif not self._stopping:
+            self._on_signal(signal.SIGINT, None)
 
     # -- ensembles -------------------------------------------------------------------------------------
 
@@ -248,6 +265,7 @@ class Worker:
     def _close(self) -> None:
         self._provisioner.close()
         self._bell.close()
+        self._orders.close()
         self._slots.close()
         if self._points is not None:
             self._points.close(2.0)

@@ -12,5 +12,6 @@ for _, id in ipairs(redis.call('ZREVRANGE', 'cb:lease:' .. queue, 0, -1)) do
     back[#back + 1] = id
   end
 end
+release_dependents()
 flush()
 return back

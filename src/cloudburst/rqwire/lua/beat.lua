@@ -10,6 +10,8 @@ for i = 3, #ARGV, 2 do
     redis.call('ZADD', leases, now + lease, id)
   else
     lost[#lost + 1] = id
+    -- Nobody else can know this entry, if the job was deleted.
+    redis.call('ZREM', 'rq:wip:' .. queue, id .. ':' .. owner)
   end
 end
 return lost

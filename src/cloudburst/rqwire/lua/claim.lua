@@ -2,7 +2,8 @@
 -- Invariant: an id that leaves the list gets its lease, or its record, in this same script; an id whose job
 -- is not `queued` (cancelled, deleted, queued twice) is dropped, because its place is elsewhere.
 -- ARGV: queue, owner, worker name, n, lease in seconds
--- Returns how many jobs are left in the queue, and per claimed job: id, attempt, timeout, ensemble, index, payload digest, time of the ensemble, data.
+-- Returns how many jobs are left in the queue, and per claimed job: id, attempt, timeout, ensemble, index,
+-- payload digest, time of the ensemble, data, what a stock client asked for.
 local queue, owner, worker, n, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local list, wip, leases = 'rq:queue:' .. queue, 'rq:wip:' .. queue, 'cb:lease:' .. queue
 local deadline = string.format('%.6f', now + lease)
@@ -27,7 +28,7 @@ local function take(id, job, ens)
   later('ZADD', leases, deadline, id)
   if ens then count(ens_key(job.cb_ens), 'running', 1) end
   claimed[#claimed + 1] = {id, attempt, job.timeout or '', job.cb_ens or '', job.cb_index or '',
-    ens and ens.payload or '', ens and ens.created_at or '0', job.data or ''}
+    ens and ens.payload or '', ens and ens.created_at or '0', job.data or '', ens and {} or starting(id)}
 end
 
 -- The bound keeps one call short when a closed ensemble leaves many ids behind.
@@ -50,5 +51,6 @@ while #claimed < n and examined < 2000 do
   end
 end
 
+release_dependents()
 flush()
 return {redis.call('LLEN', list), claimed}

@@ -22,5 +22,6 @@ for index = first, math.min(first + count, tonumber(spec.submitted)) - 1 do
     closed = closed + 1
   end
 end
+release_dependents()
 flush()
 return closed

@@ -7,30 +7,7 @@
 local queue, node, worker, kept = ARGV[1], ARGV[2], 'rq:worker:' .. ARGV[3], tonumber(ARGV[4])
 local recent = 'cb:recent:' .. queue
 local answers = {}
-local ended, seconds = {finished = 0, failed = 0}, 0
-
-local function again(id, job)
-  -- What RQ does for Retry(max, interval): one retry fewer; at once or after the interval.
-  local left = tonumber(job.retries_left or 0)
-  if left <= 0 then return false end
-  local delay = 0
-  if job.retry_intervals then
-    local readable, intervals = pcall(cjson.decode, job.retry_intervals)
-    if readable and type(intervals) == 'table' then
-      delay = tonumber(intervals[math.max(#intervals - left + 1, 1)] or intervals[#intervals] or 0) or 0
-    end
-  end
-  redis.call('HSET', job_key(id), 'retries_left', left - 1)
-  redis.call('HDEL', job_key(id), 'cb_owner', 'cb_attempt')
-  if delay > 0 then
-    redis.call('HSET', job_key(id), 'status', 'scheduled')
-    later('ZADD', 'rq:scheduled:' .. queue, now + delay, id)
-  else
-    redis.call('HSET', job_key(id), 'status', 'queued')
-    later('RPUSH', 'rq:queue:' .. queue, id)
-  end
-  return true
-end
+local ended, seconds = {finished = 0, failed = 0, stopped = 0}, 0
 
 -- Finished jobs of ensembles whose hashes are kept for stock RQ tools are those that finished last: the result
 -- stream is the record. A job that was queued again meanwhile is none of them.
@@ -64,14 +41,19 @@ while i <= #ARGV do
   outcome, i = outcome_at(i)
   local job = load_job(id)
   local answer
-  if job.status == 'started' and job.cb_owner == outcome.owner then
+  -- A stock tool cancels a running job by name only: it runs on, and ends as it ends (as in stock RQ).
+  local running = job.status == 'started' or (job.status == 'canceled' and not job.cb_final)
+  if running and job.cb_owner == outcome.owner then
     unlease(queue, id, job)
     ended[outcome.state] = ended[outcome.state] + 1
     seconds = seconds + tonumber(outcome.duration_ms) / 1000
-    if outcome.state == 'failed' and again(id, job) then
+    if outcome.state == 'failed' and retry_again(queue, id, job) then
       answer = 'retried'
     else
+      local repeats = outcome.state == 'finished' and not job.cb_ens and repeats_left(id) or 0
+      outcome.repeats = repeats > 0
       record(queue, id, job, outcome)
+      if outcome.repeats then repeat_again(queue, id, repeats) end
       if job.cb_ens and outcome.state == 'finished' then later('RPUSH', recent, id) end
       answer = 'recorded'
     end
@@ -83,12 +65,13 @@ while i <= #ARGV do
   answers[#answers + 1] = answer
 end
 -- What a stock worker counts of itself; the worker's entry may have expired, and is not made by counting.
-if (ended.finished > 0 or ended.failed > 0) and redis.call('EXISTS', worker) == 1 then
+if ended.finished + ended.failed + ended.stopped > 0 and redis.call('EXISTS', worker) == 1 then
   count(worker, 'successful_job_count', ended.finished)
-  count(worker, 'failed_job_count', ended.failed)
+  count(worker, 'failed_job_count', ended.failed + ended.stopped)
   redis.call('HINCRBYFLOAT', worker, 'total_working_time', seconds)
 end
 forget_old()
 
+release_dependents()
 flush()
 return answers

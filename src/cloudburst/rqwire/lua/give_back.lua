@@ -10,10 +10,14 @@ for i = #ARGV - 6, 4, -7 do  -- backwards: the first ends up foremost
   local answer = 'returned'
   if job.cb_owner ~= owner or not redis.call('ZSCORE', 'cb:lease:' .. queue, id) then
     answer = 'stale'
+  elseif job.status == 'canceled' then
+    settle(queue, id, job)
+    answer = 'stale'
   elseif reason == '' then
     unlease(queue, id, job)
     redis.call('HSET', job_key(id), 'cb_attempt', math.max(tonumber(job.cb_attempt or 1) - 1, 0))
     to_head(queue, id)
+    if not job.cb_ens then not_started(id) end
   elseif lose(queue, id, job, attempt_limit(job, default), reason, {node = node, fingerprint = ARGV[i + 3],
       rq_exception = ARGV[i + 4], output = ARGV[i + 5], started_ms = ARGV[i + 6],
       duration_ms = math.max(math.floor(now * 1000 - tonumber(ARGV[i + 6])), 0)}) then
@@ -21,5 +25,6 @@ for i = #ARGV - 6, 4, -7 do  -- backwards: the first ends up foremost
   end
   table.insert(answers, 1, answer)
 end
+release_dependents()
 flush()
 return answers

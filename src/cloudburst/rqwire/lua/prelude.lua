@@ -14,6 +14,7 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local FOREVER = 365 * 24 * 3600
 local INFINITE = '+inf'
+local DEFAULT_TIMEOUT = 180  -- seconds, of RQ's queues
 
 local function iso(seconds, micros)
   -- RQ's timestamp format; days to civil date after Howard Hinnant's algorithm.
@@ -36,6 +37,9 @@ local now_iso = iso(tonumber(time[1]), tonumber(time[2]))
 -- What many jobs of one call write into the same keys is collected, and written once by `flush`, with which
 -- every script ends: sorted sets, lists, counters. Hashes of jobs are written at once, because they are read.
 local pending, counters = {ZADD = {}, ZREM = {}, RPUSH = {}}, {}
+
+-- Jobs that this call has made final, for `release_dependents`: id, state, was (status before), ttl, ens.
+local final = {}
 
 local function later(command, key, ...)
   local args = pending[command][key]
@@ -93,7 +97,9 @@ local JOB_FIELDS = {'status', 'cb_owner', 'cb_attempt', 'cb_ens', 'cb_index', 'c
   'data', 'timeout', 'result_ttl', 'failure_ttl', 'retries_left', 'retry_intervals', 'worker_name', 'cb_lost'}
 local function load_job(id) return hash(job_key(id), unpack(JOB_FIELDS)) end
 
-local COUNTER = {finished = 'finished', failed = 'failed', canceled = 'cancelled'}
+-- RQ status of a final job: what its ensemble counts it as, and the registry it is in.
+local COUNTER = {finished = 'finished', failed = 'failed', stopped = 'failed', canceled = 'cancelled'}
+local REGISTRY = {finished = 'finished', failed = 'failed', stopped = 'failed', canceled = 'canceled'}
 
 -- Ends the lease of a started job, whoever holds it.
 local function unlease(queue, id, job)
@@ -104,7 +110,9 @@ end
 
 -- Takes back the record of a job that is final, because it is to run again.
 local function unrecord(queue, id, job)
-  for registry in pairs(COUNTER) do redis.call('ZREM', 'rq:' .. registry .. ':' .. queue, id) end
+  for _, registry in pairs({'finished', 'failed', 'canceled'}) do
+    redis.call('ZREM', 'rq:' .. registry .. ':' .. queue, id)
+  end
   if job.cb_entry then
     local ens = ens_key(job.cb_ens)
     local entry = redis.call('XRANGE', ens .. ':results', job.cb_entry, job.cb_entry)[1]
@@ -125,7 +133,7 @@ end
 
 -- Makes a job final and records it. The caller has checked that it may, and has ended its lease.
 -- outcome: state (an RQ status), owner, node, started_ms, duration_ms, value (JSON), error, fingerprint,
--- rq_return and rq_exception (as rq:results holds them), output (compressed).
+-- rq_return and rq_exception (as rq:results holds them), output (compressed), repeats (whether it runs again).
 local function record(queue, id, job, outcome)
   local key = job_key(id)
   local state = outcome.state
@@ -142,12 +150,12 @@ local function record(queue, id, job, outcome)
     count(ens, COUNTER[state], 1)
     fields[#fields + 1] = 'cb_entry'
     fields[#fields + 1] = entry
-    if state == 'failed' then
+    if COUNTER[state] == 'failed' then
       redis.call('HINCRBY', ens .. ':failures', outcome.fingerprint, 1)
       redis.call('HSETNX', ens .. ':examples', outcome.fingerprint, id)
     end
   end
-  if state == 'failed' then
+  if COUNTER[state] == 'failed' then
     fields[#fields + 1] = 'cb_fp'
     fields[#fields + 1] = outcome.fingerprint or ''
     if outcome.output and outcome.output ~= '' then
@@ -160,11 +168,12 @@ local function record(queue, id, job, outcome)
     register('canceled', queue, id, -1)
     return
   end
+  final[#final + 1] = {id = id, state = state, was = job.status, ttl = ttl, ens = job.cb_ens}
   if ttl == 0 then
-    redis.call('DEL', key, 'rq:results:' .. id)
+    if not outcome.repeats then redis.call('DEL', key, 'rq:results:' .. id) end
     return
   end
-  register(state, queue, id, ttl)
+  register(REGISTRY[state], queue, id, ttl)
   local results = 'rq:results:' .. id
   if state == 'finished' then
     redis.call('XADD', results, 'MAXLEN', 10, '*', 'type', 1, 'return_value', outcome.rq_return,

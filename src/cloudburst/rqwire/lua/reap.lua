@@ -1,4 +1,5 @@
--- Returns jobs whose lease has run out, and queues scheduled jobs that are due. Every worker runs it, often.
+-- Returns jobs whose lease has run out, records what other tools have cancelled, queues scheduled jobs that are
+-- due. Every worker runs it, often.
 -- Invariant: after a time in which nobody could reach Redis (no reap at all), leases are extended once before
 -- any is reaped: their workers may be alive and hold finished work.
 -- ARGV: queue, lease in seconds, longest usual pause between reaps, default limit of attempts, fingerprint
@@ -25,20 +26,16 @@ for _, id in ipairs(redis.call('ZREVRANGEBYSCORE', leases, now, '-inf', 'LIMIT',
       back[#back + 1] = id
     end
   else
-    redis.call('ZREM', leases, id)
+    settle(queue, id, job)
   end
 end
-
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'rq:scheduled:' .. queue, '-inf', now, 'LIMIT', 0, 200)) do
-  redis.call('ZREM', 'rq:scheduled:' .. queue, id)
-  if redis.call('EXISTS', job_key(id)) == 1 then
-    redis.call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', now_iso)
-    redis.call('RPUSH', 'rq:queue:' .. queue, id)
-  end
-end
+record_cancelled(queue)
+queue_due(queue)
 
 -- Stock registries name jobs whose hashes have expired; stock RQ trims them only when a stock worker runs.
-redis.call('ZREMRANGEBYSCORE', 'rq:finished:' .. queue, '-inf', now)
-redis.call('ZREMRANGEBYSCORE', 'rq:failed:' .. queue, '-inf', now)
+-- From 0: RQ scores a failure that is kept for ever with -1.
+redis.call('ZREMRANGEBYSCORE', 'rq:finished:' .. queue, 0, now)
+redis.call('ZREMRANGEBYSCORE', 'rq:failed:' .. queue, 0, now)
+release_dependents()
 flush()
 return {back, aside}
