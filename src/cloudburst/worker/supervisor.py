@@ -104,7 +104,9 @@ class Worker:
 
     def _once(self) -> None:
         ready = self._selector.select(self._patience())
-        time.sleep(self._placing.rest_s())
+        rest_s = self._placing.rest_s()
+        if rest_s:
+            time.sleep(rest_s)
         for key, _ in ready:
             if isinstance(key.fileobj, ExecutorProcess):
                 self._slots.listen(key.data)

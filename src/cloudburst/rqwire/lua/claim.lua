@@ -7,6 +7,7 @@
 local queue, owner, worker, n, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local list, wip, leases = 'rq:queue:' .. queue, 'rq:wip:' .. queue, 'cb:lease:' .. queue
 local deadline = string.format('%.6f', now + lease)
+local CLAIMED = {'status', 'cb_ens', 'cb_index', 'cb_attempt', 'cb_final', 'timeout', 'data'}
 local ensembles = {}
 local claimed = {}
 local examined = 0
@@ -37,7 +38,7 @@ while #claimed < n and examined < 2000 do
   if not ids then break end
   for _, id in ipairs(ids) do
     examined = examined + 1
-    local job = hash(job_key(id), 'status', 'cb_ens', 'cb_index', 'cb_attempt', 'cb_final', 'timeout', 'data')
+    local job = load_fields(id, CLAIMED)
     if job.status == 'queued' then
       local ens = job.cb_ens and ensemble_of(job.cb_ens)
       if ens and ens.state == 'cancelled' then

@@ -22,6 +22,10 @@ local function forget_old()
   end
 end
 
+-- All that is asked of a job that has finished; others may be retried.
+local FINISHED = {'status', 'cb_owner', 'cb_attempt', 'cb_ens', 'cb_index', 'cb_final', 'data', 'result_ttl',
+  'worker_name'}
+
 local function outcome_at(i)
   local outcome = {state = ARGV[i], owner = ARGV[i + 2], node = node, started_ms = ARGV[i + 3],
     duration_ms = ARGV[i + 4]}
@@ -39,7 +43,7 @@ while i <= #ARGV do
   local id = ARGV[i + 1]
   local outcome
   outcome, i = outcome_at(i)
-  local job = load_job(id)
+  local job = outcome.state == 'finished' and load_fields(id, FINISHED) or load_job(id)
   local answer
   -- A stock tool cancels a running job by name only: it runs on, and ends as it ends (as in stock RQ).
   local running = job.status == 'started' or (job.status == 'canceled' and not job.cb_final)

@@ -41,13 +41,14 @@ local pending, counters = {ZADD = {}, ZREM = {}, RPUSH = {}}, {}
 -- Jobs that this call has made final, for `release_dependents`: id, state, was (status before), ttl, ens.
 local final = {}
 
-local function later(command, key, ...)
+local function later(command, key, first, second)
   local args = pending[command][key]
   if not args then
     args = {}
     pending[command][key] = args
   end
-  for _, argument in ipairs({...}) do args[#args + 1] = argument end
+  args[#args + 1] = first
+  if second then args[#args + 1] = second end
 end
 
 local function count(key, field, change)
@@ -95,7 +96,13 @@ end
 
 local JOB_FIELDS = {'status', 'cb_owner', 'cb_attempt', 'cb_ens', 'cb_index', 'cb_final', 'cb_entry', 'cb_fp',
   'data', 'timeout', 'result_ttl', 'failure_ttl', 'retries_left', 'retry_intervals', 'worker_name', 'cb_lost'}
-local function load_job(id) return hash(job_key(id), unpack(JOB_FIELDS)) end
+local function load_fields(id, fields)
+  local values = redis.call('HMGET', 'rq:job:' .. id, unpack(fields))
+  local job = {}
+  for i = 1, #fields do job[fields[i]] = values[i] or nil end
+  return job
+end
+local function load_job(id) return load_fields(id, JOB_FIELDS) end
 
 -- RQ status of a final job: what its ensemble counts it as, and the registry it is in.
 local COUNTER = {finished = 'finished', failed = 'failed', stopped = 'failed', canceled = 'cancelled'}
