@@ -27,7 +27,7 @@ def timestamp(text: bytes | str | None) -> float:
 
 def data_frame(function: str) -> tuple[bytes, bytes]:
     """What stands before and behind a JSON job description in a job's data (RQ's JSONSerializer)."""
-    return f"[{json.dumps(function)}, null, [".encode(), b"], {}]"
+    return f"[{json.dumps(function)},null,[".encode(), b"],{}]"
 
 
 def plain_data(raw: bytes) -> bytes:

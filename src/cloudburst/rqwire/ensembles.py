@@ -18,9 +18,6 @@ from cloudburst.rqwire.scripts import Scripts
 INDEX = "cb:ensembles"
 """Sorted set of all ensembles' ids by the time they were created."""
 
-RESULT_TTL_S = 3600
-"""How long a finished job's hash stays for stock RQ tools; the result stream is the record."""
-
 CHUNK = 1000
 """Jobs per script call where a whole ensemble is walked: a few milliseconds of Redis' time each."""
 
@@ -54,7 +51,7 @@ class Ensembles:
         """
         identity = identity or Identity(spec.name)
         fields = [text for item in _settings(spec).items() for text in item]
-        fields += ["name", spec.name, "result_ttl", RESULT_TTL_S]
+        fields += ["name", spec.name]
         while not int(self._call("create", identity.ensemble, identity.token, *fields)):
             identity.choose()  # one in a thousand million is taken
         return identity.ensemble

@@ -16,6 +16,10 @@ local FOREVER = 365 * 24 * 3600
 local INFINITE = '+inf'
 local DEFAULT_TIMEOUT = 180  -- seconds, of RQ's queues
 
+-- How long a finished job's hash stays for stock RQ tools, in seconds, unless it says so itself: RQ's own default,
+-- and longer in an ensemble. The result stream is the record.
+local function result_ttl(job) return job.cb_ens and 3600 or 500 end
+
 local function iso(seconds, micros)
   -- RQ's timestamp format; days to civil date after Howard Hinnant's algorithm.
   local days = math.floor(seconds / 86400)
@@ -145,7 +149,7 @@ local function record(queue, id, job, outcome)
   local key = job_key(id)
   local state = outcome.state
   local ttl
-  if state == 'finished' then ttl = tonumber(job.result_ttl or 500) else ttl = tonumber(job.failure_ttl or FOREVER) end
+  if state == 'finished' then ttl = tonumber(job.result_ttl or result_ttl(job)) else ttl = tonumber(job.failure_ttl or FOREVER) end
   local fields = {'status', state, 'ended_at', now_iso, 'cb_final', outcome.owner or ''}
   if job.cb_ens then
     local ens = ens_key(job.cb_ens)
