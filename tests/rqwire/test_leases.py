@@ -11,6 +11,7 @@ from rq.serializers import JSONSerializer
 
 from cloudburst.errors import EnsembleError
 from cloudburst.model import EnsembleSpec
+from cloudburst.rqwire import ensembles as ensembles_module
 from cloudburst.rqwire.ensembles import Ensembles, encode_description
 from cloudburst.rqwire.leases import Claim, Leases, Loss, Outcome
 from tests.conftest import RedisServer
@@ -149,6 +150,40 @@ def test_cancel_ends_waiting_and_running_jobs_and_tells_the_worker(client):
     status = ensembles.status(ensemble)
     assert (status.state, status.complete, status.finished, status.cancelled) == ("cancelled", True, 1, 4)
     assert Queue(connection=client).count == 0
+
+
+def test_only_ids_of_closed_jobs_leave_the_list_and_the_others_keep_their_order(client, monkeypatch):
+    """In slices of seven ids, with jobs of other ensembles before, between and behind."""
+    monkeypatch.setattr(ensembles_module, "CHUNK", 7)
+    ensembles = Ensembles(client)
+    mine, others = (
+        ensembles.create(EnsembleSpec(name=name, function="worker.work", payload="")) for name in ("a", "b")
+    )
+    size = {mine: 0, others: 0}
+    expected = []
+    runs = [(others, 3), (mine, 20), (others, 9), (mine, 1), (others, 1), (mine, 30), (others, 5)]
+    for ensemble, count in runs:
+        ensembles.append(ensemble, "worker.work", size[ensemble], [b"{}"] * count)
+        if ensemble == others:
+            expected += [f"{others}-{size[others] + number}" for number in range(count)]
+        size[ensemble] += count
+
+    assert ensembles.cancel(mine) == 51
+
+    assert Queue(connection=client).job_ids == expected
+
+
+def test_ids_far_behind_other_jobs_are_left_to_be_dropped_at_the_head(client, monkeypatch):
+    monkeypatch.setattr(ensembles_module, "WITHDRAW_BEHIND", 10)
+    monkeypatch.setattr(ensembles_module, "CHUNK", 7)
+    submit(client, 20)
+    ensembles, mine = submit(client, 5)
+    submit(client, 20)
+
+    assert ensembles.cancel(mine) == 5
+
+    assert Queue(connection=client).count == 45
+    assert len(leases(client).claim(50)) == 40
 
 
 def test_jobs_of_a_closed_ensemble_are_recorded_when_they_reach_the_head(client):

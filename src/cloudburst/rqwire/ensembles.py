@@ -19,7 +19,16 @@ INDEX = "cb:ensembles"
 """Sorted set of all ensembles' ids by the time they were created."""
 
 CHUNK = 1000
-"""Jobs per script call where a whole ensemble is walked: a few milliseconds of Redis' time each."""
+"""Records or ids per call where a whole ensemble is walked: a few milliseconds of Redis' time each."""
+
+SLICE = 200
+"""The same for jobs that change their state."""
+
+WITHDRAW_BEHIND = 10_000
+"""Ids of closed jobs are looked for behind so many of other ensembles at either end of the queue's list."""
+
+_Example = tuple[str, dict[bytes, bytes], Any, Any]
+"""A failed job: its id, its hash, its record and its latest RQ result as redis-py gives them."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -173,30 +182,32 @@ class Ensembles:
     def failures(self, ensemble: str) -> list[FailureGroup]:
         """Failed jobs grouped by fingerprint, largest group first, each with one example."""
         key = f"cb:ens:{ensemble}"
-        counts = cast("dict[bytes, bytes]", self._redis.hgetall(f"{key}:failures"))
-        examples = cast("dict[bytes, bytes]", self._redis.hgetall(f"{key}:examples"))
-        groups = [
-            self._failure(fp.decode(), int(n), examples.get(fp, b"").decode()) for fp, n in counts.items()
-        ]
-        return sorted(groups, key=lambda group: -group.count)
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(f"{key}:failures")
+            pipe.hgetall(f"{key}:examples")
+            counts, examples = cast("list[dict[bytes, bytes]]", pipe.execute())
+        groups: list[FailureGroup] = []
+        largest = sorted(counts, key=lambda fingerprint: -int(counts[fingerprint]))
+        for some in (largest[first : first + CHUNK] for first in range(0, len(largest), CHUNK)):
+            jobs = [examples.get(fingerprint, b"").decode() for fingerprint in some]
+            groups += [
+                _failure(fingerprint.decode(), int(counts[fingerprint]), example)
+                for fingerprint, example in zip(some, self._examples(key, jobs), strict=True)
+            ]
+        return groups
 
-    def _failure(self, fingerprint: str, count: int, job_id: str) -> FailureGroup:
-        job = cast("dict[bytes, bytes]", self._redis.hgetall(f"rq:job:{job_id}"))
-        entry = job.get(b"cb_entry", b"").decode()
-        ensemble = job.get(b"cb_ens", b"").decode()
-        rows = cast("Any", self._redis.xrange(f"cb:ens:{ensemble}:results", entry, entry)) if entry else []
-        error = rows[0][1][b"error"].decode("utf-8", "replace") if rows else ""
-        latest = cast("Any", self._redis.xrevrange(f"rq:results:{job_id}", count=1))
-        return FailureGroup(
-            fingerprint=fingerprint,
-            count=count,
-            job_id=job_id,
-            index=int(job.get(b"cb_index", -1)),
-            error=error,
-            traceback=encoding.exception_text(latest[0][1].get(b"exc_string", b"")) if latest else "",
-            output=encoding.output_text(job.get(b"cb_output")),
-            description=encoding.description(job.get(b"data", b"")),
-        )
+    def _examples(self, key: str, jobs: list[str]) -> Iterator[_Example]:
+        """Id, hash, record and latest RQ result of each job, in two round trips for all."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in jobs:
+                pipe.hgetall(f"rq:job:{job_id}")
+            hashes = cast("list[dict[bytes, bytes]]", pipe.execute())
+            for job_id, job in zip(jobs, hashes, strict=True):
+                entry = job.get(b"cb_entry", b"0-1").decode()
+                pipe.xrange(f"{key}:results", entry, entry)
+                pipe.xrevrange(f"rq:results:{job_id}", count=1)
+            found = pipe.execute()
+        return zip(jobs, hashes, found[::2], found[1::2], strict=True)
 
     def retry(self, ensemble: str, *, fingerprint: str = "", cancelled: bool = False) -> int:
         """Queue failed jobs again, all or those of one fingerprint, or the cancelled ones; how many.
@@ -210,8 +221,8 @@ class Ensembles:
             raise EnsembleError(f"{ensemble} was cancelled before it was complete: submit it again")
         status = "canceled" if cancelled else "failed"
         return sum(
-            int(self._call("retry", ensemble, status, fingerprint, retries or 0, first, CHUNK))
-            for first in range(0, self.status(ensemble).total, CHUNK)
+            int(self._call("retry", ensemble, status, fingerprint, retries or 0, first, SLICE))
+            for first in range(0, self.status(ensemble).total, SLICE)
         )
 
     def cancel(self, ensemble: str) -> int:
@@ -225,13 +236,25 @@ class Ensembles:
     def _close(
         self, ensemble: str, state: Literal["cancelled", "failed"], reason: str, *, running: bool
     ) -> int:
-        closed = 0
+        closed = first = 0
+        total = 1  # at least one call, for an ensemble without jobs: its state changes all the same
         exception = encoding.exception(reason)
-        # At least one call, for an ensemble without jobs: its state changes all the same.
-        for first in range(0, max(self.status(ensemble).total, 1), CHUNK):
-            closed += int(self._call("close", ensemble, state, reason, int(running), first, CHUNK, exception))
-        self._call("withdraw", ensemble)
+        while first < total:
+            closed += int(self._call("close", ensemble, state, reason, int(running), first, SLICE, exception))
+            first += SLICE
+            total = self.status(ensemble).total  # which is final from the first call on
+        self._withdraw(ensemble)
         return closed
+
+    def _withdraw(self, ensemble: str) -> None:
+        """Remove ids of closed jobs from both ends of the queue's list; workers drop those in its middle."""
+        for end in ("tail", "head"):
+            kept = 0
+            while kept < WITHDRAW_BEHIND:
+                removed, stayed = self._call("withdraw", ensemble, end, kept, CHUNK)
+                kept += stayed
+                if removed + stayed == 0:
+                    return
 
 
 def _settings(spec: EnsembleSpec) -> dict[str, str | int]:
@@ -244,6 +267,20 @@ def _settings(spec: EnsembleSpec) -> dict[str, str | int]:
         "retries": spec.retries,
         "max_attempts": spec.max_attempts,
     }
+
+
+def _failure(fingerprint: str, count: int, example: _Example) -> FailureGroup:
+    job_id, job, records, results = example
+    return FailureGroup(
+        fingerprint=fingerprint,
+        count=count,
+        job_id=job_id,
+        index=int(job.get(b"cb_index", -1)),
+        error=records[0][1][b"error"].decode("utf-8", "replace") if records else "",
+        traceback=encoding.exception_text(results[0][1].get(b"exc_string", b"")) if results else "",
+        output=encoding.output_text(job.get(b"cb_output")),
+        description=encoding.description(job.get(b"data", b"")),
+    )
 
 
 def _record(fields: dict[bytes, bytes]) -> JobRecord:

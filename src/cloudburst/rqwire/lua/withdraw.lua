@@ -1,18 +1,34 @@
--- Removes from the queue list the ids of an ensemble whose jobs are final, so that its length tells the truth.
--- Invariant: only ids whose jobs are not `queued` are removed.
--- ARGV: ensemble. Returns how many were removed.
-local prefix = ARGV[1] .. '-'
-local list = 'rq:queue:' .. redis.call('HGET', ens_key(ARGV[1]), 'queue')
-local kept, removed = {}, 0
-for _, id in ipairs(redis.call('LRANGE', list, 0, -1)) do
-  if string.sub(id, 1, #prefix) == prefix and redis.call('HGET', job_key(id), 'status') ~= 'queued' then
-    removed = removed + 1
-  else
-    kept[#kept + 1] = id
+-- Removes from one end of the queue's list the ids of an ensemble whose jobs are final, so that its length tells
+-- the truth; a slice at a time, because all of a list of a million would take Redis seconds.
+-- Invariant: only ids whose jobs are not `queued` are removed; the order of the others stays.
+-- ARGV: ensemble, end (head or tail), how many ids between that end and the slice have been kept, slice.
+-- Returns how many were removed, and how many of the slice were kept; 0 and 0 behind the other end.
+local ens, at_tail, kept, slice = ARGV[1], ARGV[2] == 'tail', tonumber(ARGV[3]), tonumber(ARGV[4])
+local prefix = ens .. '-'
+local list = 'rq:queue:' .. redis.call('HGET', ens_key(ens), 'queue')
+local from, to = kept, kept + slice - 1
+if at_tail then from, to = -kept - slice, -kept - 1 end
+local ids = redis.call('LRANGE', list, from, to)
+local staying = {}
+for _, id in ipairs(ids) do
+  if string.sub(id, 1, #prefix) ~= prefix or redis.call('HGET', job_key(id), 'status') == 'queued' then
+    staying[#staying + 1] = id
   end
 end
-if removed > 0 then
-  redis.call('DEL', list)
-  for i = 1, #kept, 5000 do redis.call('RPUSH', list, unpack(kept, i, math.min(i + 4999, #kept))) end
+local removed = #ids - #staying
+if removed == 0 then return {0, #staying} end
+-- What lies between the slice and the end leaves the list with it, and comes back with what stays.
+if at_tail then
+  local behind = kept > 0 and redis.call('LRANGE', list, -kept, -1) or {}
+  redis.call('LTRIM', list, 0, -#ids - kept - 1)
+  for _, some in ipairs({staying, behind}) do
+    for i = 1, #some, 5000 do redis.call('RPUSH', list, unpack(some, i, math.min(i + 4999, #some))) end
+  end
+else
+  local before = kept > 0 and redis.call('LRANGE', list, 0, kept - 1) or {}
+  redis.call('LTRIM', list, #ids + kept, -1)
+  for _, some in ipairs({staying, before}) do
+    for i = #some, 1, -1 do redis.call('LPUSH', list, some[i]) end
+  end
 end
-return removed
+return {removed, #staying}
