@@ -232,6 +232,16 @@ def test_an_ensemble_that_does_not_exist_is_an_error(client):
         Ledger(client).ensemble("nothing")
 
 
+def test_the_counters_are_compared_without_looking_at_jobs(client):
+    ensemble = half_done(client)
+    assert Ledger(client).counters(ensemble) == []
+
+    client.hincrby(f"cb:ens:{ensemble}", "running", 1)
+
+    (breach,) = Ledger(client).counters(ensemble)
+    assert breach.what == "3 jobs are counted as running, there are 2 leases"
+
+
 def test_stock_jobs_are_audited_with_the_queue(client):
     queue = Queue(connection=client, serializer=JSONSerializer)
     jobs = [queue.enqueue("worker.work", {"seed": seed}) for seed in range(6)]
