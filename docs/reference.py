@@ -10,6 +10,7 @@ from cloudburst.cli import cloudburst
 HEAD = """# Reference
 
 Every command and its options, as `--help` shows them. Made by `make docs`; do not edit.
+What stock RQ clients may ask of the workers stands in [RQ features](rq.md).
 """
 
 

@@ -70,3 +70,12 @@ def test_the_committed_lock_names_no_index():
     assert '"sources": []' in lock
     assert "://" not in lock
     assert "[[source]]" not in (ROOT / "client" / "example" / "Pipfile").read_text()
+
+
+def test_every_feature_of_rq_that_is_said_to_work_is_tested():
+    rows = re.findall(r"^\| (.+?) \| yes \|", (ROOT / "docs" / "rq.md").read_text(), re.MULTILINE)
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "contract").glob("*.py"))
+
+    named = {name for row in rows for name in re.findall(r"`(?:\w+\.)?([A-Za-z_]+)", row)}
+    assert len(rows) > 15
+    assert {name for name in named if not re.search(rf"\b{name}\b", tests)} == set()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from rq import Callback, Repeat, Retry
 from rq.command import send_command, send_kill_horse_command, send_shutdown_command, send_stop_job_command
+from rq.exceptions import DuplicateJobError
 from rq.job import Dependency, Job
 from rq.registry import CanceledJobRegistry
 from rq.serializers import JSONSerializer
@@ -353,12 +354,28 @@ def test_a_repeat_waits_for_its_interval(side):
     job.delete()
 
 
-def test_a_scheduled_job_runs_when_it_is_due(side):
-    job = side.queue().enqueue_in(timedelta(seconds=1), "features.note", side.params("due"))
+@pytest.mark.parametrize("how", ["enqueue_in", "enqueue_at"])
+def test_a_scheduled_job_runs_when_it_is_due(side, how):
+    second = timedelta(seconds=1)
+    when = second if how == "enqueue_in" else datetime.now(UTC) + second
+    job = getattr(side.queue(), how)(when, "features.note", side.params("due"))
     assert side.places(job) == ["scheduled"]
 
     assert side.wait(job) == "finished"
     assert side.ran() == ["due"]
+
+
+def test_a_unique_job_runs_once(side):
+    gate = side.hold()
+    job = side.enqueue("note", job_id="only-one", unique=True, result_ttl=0)
+    with pytest.raises(DuplicateJobError):
+        side.enqueue("note", job_id="only-one", unique=True)
+
+    gate.touch()
+
+    side.settle()
+    assert side.ran() == ["job"]
+    assert side.redis.exists(job.key) == 0
 
 
 def test_a_job_may_be_enqueued_at_the_front(side):

@@ -68,8 +68,8 @@ class Recorder:
             outcome = self._outcomes.popleft()
             if answer == "stale":
                 log.warning("%s: discarded, its lease was lost", outcome.claim.job_id)
-            elif outcome.state == "failed":
-                log.info("%s failed (%s): %s", outcome.claim.job_id, answer, outcome.error)
+            elif outcome.state != "finished":
+                log.info("%s %s (%s): %s", outcome.claim.job_id, outcome.state, answer, outcome.error)
         for answer_ in given_back:
             loss = self._losses.popleft()
             if loss.reason:
@@ -94,6 +94,6 @@ class Recorder:
 
 def _refused(outcome: Outcome, message: str) -> Outcome:
     error = f"the database refused the job's points: {message}"
-    if outcome.state == "failed":
+    if outcome.state != "finished":
         return outcome._replace(error=f"{outcome.error}; also, {error}")
     return outcome._replace(state="failed", value=b"", error=error, fingerprint="points", traceback=error)

@@ -14,6 +14,9 @@ for index = first, math.min(first + count, tonumber(spec.submitted)) - 1 do
   local id = ens .. '-' .. index
   local job = load_job(id)
   local place = job.status
+  if place == 'canceled' and not job.cb_final then  -- by a stock tool, a moment ago
+    place = redis.call('ZSCORE', 'cb:lease:' .. spec.queue, id) and 'started' or 'queued'
+  end
   if place == 'started' and running then unlease(spec.queue, id, job) end
   if place == 'scheduled' then redis.call('ZREM', 'rq:scheduled:' .. spec.queue, id) end
   if place == 'queued' or place == 'scheduled' or (place == 'started' and running) then
