@@ -2,6 +2,7 @@
 
 JOBS ?= 100
 BIN := .venv/bin
+BENCH ?= net3
 SHELL_FILES := buildstack.sh .ci/run
 
 .DEFAULT_GOAL := help
@@ -41,8 +42,9 @@ format: setup-dev ## Format the code and sort its imports
 docs: setup-dev ## Write docs/reference.md from what the commands say
 	$(BIN)/python docs/reference.py
 
-bench: setup-dev ## Run the benchmarks; each prints its table
-	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit; done
+bench: setup-dev ## Run all benchmarks, then print their table (an hour on two CPUs; BENCH="noop fork": only these)
+	@for name in $(BENCH); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit; done
+	@$(BIN)/python benchmarks/table.py
 
 lock: setup-dev ## Resolve the dependencies again and lock them by hash
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" \
