@@ -1,0 +1,36 @@
+"""The peers: each in a file of its own, run by ``drive.py`` in the environment of ../requirements.txt."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import measure
+import services
+
+HERE = Path(__file__).resolve().parent
+PYTHON = HERE.parent.parent / ".venv-bench" / "bin" / "python"
+
+
+def run(peer: str, jobs: int) -> measure.Values:
+    """One round: as many jobs on a new Redis without persistence."""
+    if not PYTHON.exists():
+        raise SystemExit("the peers are not installed: `make .venv-bench` does it")
+    with services.bare_redis() as server:
+        argv = [str(PYTHON), str(HERE / "drive.py"), peer, server.url, str(jobs)]
+        answer = json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
+    values = {"jobs/s": answer["jobs"] / answer["seconds"]}
+    if "cpu_s" in answer:
+        values["Redis ms/job"] = answer["cpu_s"] * 1000 / jobs
+        values["commands/job"] = answer["commands"] / jobs
+        values["round trips/job"] = answer["replies"] / jobs
+    return values
+
+
+def versions() -> dict[str, str]:
+    """Of the peers' packages."""
+    code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+    answer = json.loads(subprocess.run([str(PYTHON), "-c", code], check=True, stdout=subprocess.PIPE).stdout)
+    named = {"celery", "distributed", "dramatiq", "huey", "rq", "saq", "taskiq", "taskiq-redis", "redis"}
+    return {f"{name} (peer)": version for name, version in sorted(answer.items()) if name in named}
