@@ -1,4 +1,4 @@
-"""What benchmarks run against: real services and worker processes, on free ports, in a directory of their own.
+"""What benchmarks run against: real services and workers, on free ports, in a directory of their own.
 
 Redis is started as every stack starts it (``commands.redis_server``: append-only file, fsync every second).
 The peers get one without persistence, as their own benchmarks do.

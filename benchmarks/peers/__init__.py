@@ -12,6 +12,11 @@ import services
 HERE = Path(__file__).resolve().parent
 PYTHON = HERE.parent.parent / ".venv-bench" / "bin" / "python"
 
+VERSIONS = """
+import importlib.metadata, json
+print(json.dumps({found.name: found.version for found in importlib.metadata.distributions()}))
+"""
+
 
 def run(peer: str, jobs: int) -> measure.Values:
     """One round: as many jobs on a new Redis without persistence."""
@@ -30,7 +35,7 @@ def run(peer: str, jobs: int) -> measure.Values:
 
 def versions() -> dict[str, str]:
     """Of the peers' packages."""
-    code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
-    answer = json.loads(subprocess.run([str(PYTHON), "-c", code], check=True, stdout=subprocess.PIPE).stdout)
+    argv = [str(PYTHON), "-c", VERSIONS]
+    answer = json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
     named = {"celery", "distributed", "dramatiq", "huey", "rq", "saq", "taskiq", "taskiq-redis", "redis"}
     return {f"{name} (peer)": version for name, version in sorted(answer.items()) if name in named}
