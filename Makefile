@@ -2,7 +2,7 @@
 
 JOBS ?= 100
 BIN := .venv/bin
-BENCH ?= noop net3
+BENCH ?= noop redis_cpu fork net3
 SHELL_FILES := buildstack.sh .ci/run
 
 .DEFAULT_GOAL := help

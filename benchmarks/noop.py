@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from pathlib import Path
 
 import measure
 import payloads
@@ -53,14 +54,18 @@ def warm_up(stack: services.Services) -> None:
 
 
 def ours(stack: services.Services, jobs: int, *, points: bool) -> measure.Values:
-    """Of a worker that is started when the jobs are there."""
-    payload = payloads.write(stack.directory / "payload")
+    """One round on the payload that has no packages."""
+    return run(stack, payloads.write(stack.directory / "payload"), jobs, slots=2, points=points)
+
+
+def run(stack: services.Services, payload: Path, jobs: int, *, slots: int, points: bool) -> measure.Values:
+    """One round: the payload's ``noop``, by a worker that is started when the jobs are there."""
     ensemble = stack.stack.submit(
         "noop", payload=payload, function="worker.noop", jobs=payloads.descriptions(jobs)
     )
     usage = services.Usage(stack.redis.client)
-    worker = stack.worker(slots=2, points=points)
-    services.until(lambda: ensemble.status().complete, "the ensemble to end", 600, poll_s=0.01)
+    worker = stack.worker(slots=slots, points=points)
+    services.until(lambda: ensemble.status().complete, "the ensemble to end", 600)
     ended = time.time()
     used = usage.since()
     status = ensemble.status()

@@ -18,12 +18,12 @@ print(json.dumps({found.name: found.version for found in importlib.metadata.dist
 """
 
 
-def run(peer: str, jobs: int) -> measure.Values:
+def run(peer: str, jobs: int, processes: int = 2) -> measure.Values:
     """One round: as many jobs on a new Redis without persistence."""
     if not PYTHON.exists():
         raise SystemExit("the peers are not installed: `make .venv-bench` does it")
     with services.bare_redis() as server:
-        argv = [str(PYTHON), str(HERE / "drive.py"), peer, server.url, str(jobs)]
+        argv = [str(PYTHON), str(HERE / "drive.py"), peer, server.url, str(jobs), str(processes)]
         answer = json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
     values = {"jobs/s": answer["jobs"] / answer["seconds"]}
     if "cpu_s" in answer:

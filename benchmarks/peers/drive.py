@@ -1,6 +1,6 @@
-"""Runs no-op jobs on one peer: ``python drive.py PEER REDIS_URL JOBS``, in the environment of the peers.
+"""Runs no-op jobs on one peer: ``drive.py PEER REDIS_URL JOBS PROCESSES``, in the environment of the peers.
 
-The jobs are enqueued, then two worker processes are started; the time runs from the first start of a job to
+The jobs are enqueued, then the worker processes are started; the time runs from the first start of a job to
 the last recorded result. Prints it as JSON, with what Redis has done meanwhile.
 """
 
@@ -18,12 +18,12 @@ from pathlib import Path
 import redis
 
 HERE = Path(__file__).resolve().parent
-POLL_S = 0.01
+POLL_S = 0.02
 LONGEST_S = 300
 
 
 def main() -> None:
-    name, url, jobs = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    name, url, jobs, processes = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     sys.path[1:1] = [str(HERE.parent)]
     with tempfile.TemporaryDirectory(prefix="cloudburst-bench-") as scratch:
         os.environ["BENCH_URL"] = url
@@ -31,20 +31,20 @@ def main() -> None:
         os.environ["PYTHONPATH"] = str(HERE)
         os.chdir(scratch)
         peer = importlib.import_module(f"with_{name}")
-        print(json.dumps(run(peer, url, jobs)))
+        print(json.dumps(run(peer, url, jobs, processes)))
 
 
-def run(peer, url: str, jobs: int) -> dict[str, float]:
+def run(peer, url: str, jobs: int, processes: int) -> dict[str, float]:
     from payloads import descriptions
 
     client = redis.Redis.from_url(url)
     if hasattr(peer, "run"):  # it has no queue that keeps jobs while no worker is there
-        return {"jobs": jobs, "seconds": peer.run(descriptions(jobs))}
+        return {"jobs": jobs, "seconds": peer.run(descriptions(jobs), processes)}
     peer.enqueue(descriptions(jobs))
     client.config_resetstat()
     cpu = cpu_s(client)
     with open("worker.log", "wb") as log:
-        workers = [subprocess.Popen(argv, stdout=log, stderr=log) for argv in peer.workers()]
+        workers = [subprocess.Popen(argv, stdout=log, stderr=log) for argv in peer.workers(processes)]
     try:
         deadline = time.monotonic() + LONGEST_S
         while peer.done(client, jobs) < jobs:

@@ -1,4 +1,4 @@
-"""Celery, a pool of two processes, results kept."""
+"""Celery, its prefork pool, results kept."""
 
 import os
 import sys
@@ -17,8 +17,9 @@ def enqueue(descriptions):
             task.apply_async((description,), producer=producer)
 
 
-def workers():
-    argv = [sys.executable, "-m", "celery", "-A", "with_celery", "worker", "--pool", "prefork", "-c", "2"]
+def workers(processes):
+    argv = [sys.executable, "-m", "celery", "-A", "with_celery", "worker", "--pool", "prefork"]
+    argv += ["-c", str(processes)]
     return [[*argv, "--loglevel", "ERROR"]]
 
 

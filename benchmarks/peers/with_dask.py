@@ -1,4 +1,4 @@
-"""Dask's distributed scheduler, two processes; it keeps nothing on disk and needs no Redis."""
+"""Dask's distributed scheduler; it keeps nothing on disk and needs no Redis."""
 
 import time
 
@@ -6,11 +6,11 @@ import nothing
 from distributed import Client, LocalCluster
 
 
-def run(descriptions):
+def run(descriptions, processes):
     """Seconds from handing over the jobs to having all results: its client is part of it."""
     jobs = list(descriptions)
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=processes, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
         client.gather(client.map(nothing.noop, jobs[:10], pure=False))

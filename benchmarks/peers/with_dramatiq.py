@@ -1,4 +1,4 @@
-"""dramatiq, two processes of eight threads, results kept."""
+"""dramatiq, eight threads, results kept."""
 
 import os
 import sys
@@ -20,8 +20,9 @@ def enqueue(descriptions):
         task.send(description)
 
 
-def workers():
-    argv = [sys.executable, "-m", "dramatiq", "with_dramatiq", "--processes", "2", "--threads", "8"]
+def workers(processes):
+    argv = [sys.executable, "-m", "dramatiq", "with_dramatiq", "--threads", "8"]
+    argv += ["--processes", str(processes)]
     return [[*argv, "--skip-logging"]]
 
 

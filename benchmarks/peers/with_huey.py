@@ -1,4 +1,4 @@
-"""huey, two processes, results kept."""
+"""huey, results kept."""
 
 import os
 import sys
@@ -16,8 +16,17 @@ def enqueue(descriptions):
         task(description)
 
 
-def workers():
-    argv = [sys.executable, "-m", "huey.bin.huey_consumer", "with_huey.huey", "-w", "2", "-k", "process"]
+def workers(processes):
+    argv = [
+        sys.executable,
+        "-m",
+        "huey.bin.huey_consumer",
+        "with_huey.huey",
+        "-w",
+        str(processes),
+        "-k",
+        "process",
+    ]
     return [[*argv, "--quiet"]]
 
 

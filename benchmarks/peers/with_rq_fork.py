@@ -14,9 +14,9 @@ def enqueue(descriptions):
     queue.enqueue_many([Queue.prepare_data("nothing.noop", (description,)) for description in descriptions])
 
 
-def workers(kind=CLASS):
+def workers(processes, kind=CLASS):
     argv = [sys.executable, "-m", "rq.cli", "worker", "-q", "-w", kind, "--url", os.environ["BENCH_URL"]]
-    return [argv] * 2
+    return [argv] * processes
 
 
 def done(client, jobs):

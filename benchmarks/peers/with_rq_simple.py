@@ -6,5 +6,5 @@ from with_rq_fork import workers as _workers
 __all__ = ["done", "enqueue", "workers"]
 
 
-def workers():
-    return _workers("rq.worker.SimpleWorker")
+def workers(processes):
+    return _workers(processes, "rq.worker.SimpleWorker")

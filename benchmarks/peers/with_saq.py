@@ -1,4 +1,4 @@
-"""SAQ, two processes, results kept."""
+"""SAQ, results kept."""
 
 import asyncio
 import os
@@ -27,8 +27,8 @@ def enqueue(descriptions):
     asyncio.run(send())
 
 
-def workers():
-    return [[sys.executable, "-m", "saq", "with_saq.settings", "--quiet"]] * 2
+def workers(processes):
+    return [[sys.executable, "-m", "saq", "with_saq.settings", "--quiet"]] * processes
 
 
 def done(client, jobs):

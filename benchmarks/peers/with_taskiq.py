@@ -1,4 +1,4 @@
-"""taskiq, two processes, results kept."""
+"""taskiq, results kept."""
 
 import asyncio
 import os
@@ -26,8 +26,8 @@ def enqueue(descriptions):
     asyncio.run(send())
 
 
-def workers():
-    argv = [sys.executable, "-m", "taskiq", "worker", "with_taskiq:broker", "--workers", "2"]
+def workers(processes):
+    argv = [sys.executable, "-m", "taskiq", "worker", "with_taskiq:broker", "--workers", str(processes)]
     return [[*argv, "--log-level", "WARNING"]]
 
 
