@@ -2,6 +2,7 @@
 
 JOBS ?= 100
 BIN := .venv/bin
+BENCH ?= noop redis_cpu fork net3
 SHELL_FILES := buildstack.sh .ci/run
 
 .DEFAULT_GOAL := help
@@ -41,8 +42,14 @@ format: setup-dev ## Format the code and sort its imports
 docs: setup-dev ## Write docs/reference.md from what the commands say
 	$(BIN)/python docs/reference.py
 
-bench: setup-dev ## Run the benchmarks; each prints its table
-	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit; done
+bench: setup-dev .venv-bench ## Run all benchmarks, then print their table (an hour on two CPUs; BENCH="noop fork": only these)
+	@for name in $(BENCH); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit; done
+	@$(BIN)/python benchmarks/table.py
+
+.venv-bench: benchmarks/requirements.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $@
+	$(BIN)/uv pip install --quiet --python $@/bin/python -r $<
+	@touch $@
 
 lock: setup-dev ## Resolve the dependencies again and lock them by hash
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" \
@@ -52,5 +59,5 @@ lock: setup-dev ## Resolve the dependencies again and lock them by hash
 	  --output-file requirements-dev.lock
 
 clean: ## Remove the environment and all caches; stacks and their results stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
+	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
 	find src tests client -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,13 +12,10 @@ from the first submission to the last result. Writes benchmarks/results/net3.jso
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
-import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,12 +26,15 @@ from pathlib import Path
 
 from rq import Queue
 
+import measure
 from cloudburst import Stack
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.rqwire.connection import connect
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "client" / "example"
+
+GOALS = [measure.Goal("Net3 on 2 slots", "jobs/s", must=0.95, stretch=0.99, of="pool")]
 
 POOL = """
 import json, multiprocessing, os, sys, tempfile, time
@@ -56,11 +56,9 @@ if __name__ == "__main__":
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = measure.arguments(__doc__, jobs=120, repeats=5)
     parser.add_argument("--slots", type=int, default=2)
-    parser.add_argument("--jobs", type=int, default=120, help="per run of cloudburst and pool (120)")
-    parser.add_argument("--rq-jobs", type=int, default=8, help="per run of stock rq (8)")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rq-jobs", type=int, default=8, help="per round of stock rq (8)")
     options = parser.parse_args()
 
     with (
@@ -69,16 +67,15 @@ def main() -> None:
     ):
         warm_up(stack, options.slots)
         environ = job_environ(stack, home)
-        rates: dict[str, list[float]] = {"cloudburst": [], "pool": [], "rq": []}
-        for repeat in range(options.repeats):
-            rates["cloudburst"].append(run_cloudburst(stack, options.jobs))
-            rates["pool"].append(run_pool(environ, home, options.slots, options.jobs))
-            rates["rq"].append(run_rq(stack, environ, home, options.slots, options.rq_jobs))
-            print(
-                f"run {repeat + 1}: " + "  ".join(f"{name} {r[-1]:.2f}/s" for name, r in rates.items()),
-                flush=True,
-            )
-    report(options, rates)
+        runs = measure.interleave(
+            {
+                "cloudburst": lambda: run_cloudburst(stack, options.jobs),
+                "pool": lambda: run_pool(environ, home, options.slots, options.jobs),
+                "rq": lambda: run_rq(stack, environ, home, options.slots, options.rq_jobs),
+            },
+            options.repeats,
+        )
+    measure.report("net3", GOALS, runs, options)
 
 
 @contextlib.contextmanager
@@ -120,21 +117,21 @@ def job_environ(stack: Stack, home: str) -> dict[str, str]:
     return environ | {"BENCH_PYTHON": str(python)}
 
 
-def run_cloudburst(stack: Stack, jobs: int) -> float:
+def run_cloudburst(stack: Stack, jobs: int) -> measure.Values:
     began = time.perf_counter()
     finish(submit(stack, jobs))
-    return jobs / (time.perf_counter() - began)
+    return {"jobs/s": jobs / (time.perf_counter() - began)}
 
 
-def run_pool(environ: dict[str, str], home: str, slots: int, jobs: int) -> float:
+def run_pool(environ: dict[str, str], home: str, slots: int, jobs: int) -> measure.Values:
     script = Path(home) / "pool.py"
     script.write_text(POOL)
     argv = [environ["BENCH_PYTHON"], str(script), str(EXAMPLE), str(slots), str(jobs), home]
     answer = json.loads(subprocess.run(argv, env=environ, check=True, capture_output=True, text=True).stdout)
-    return float(answer["jobs"] / answer["seconds"])
+    return {"jobs/s": answer["jobs"] / answer["seconds"]}
 
 
-def run_rq(stack: Stack, environ: dict[str, str], home: str, slots: int, jobs: int) -> float:
+def run_rq(stack: Stack, environ: dict[str, str], home: str, slots: int, jobs: int) -> measure.Values:
     """Stock workers on a queue of their own, with rq beside the payload's packages."""
     extra = Path(home) / "rq"
     if not extra.exists():
@@ -175,35 +172,7 @@ def run_rq(stack: Stack, environ: dict[str, str], home: str, slots: int, jobs: i
     for worker in workers:
         worker.terminate()
         worker.wait()
-    return jobs / seconds
-
-
-def report(options: argparse.Namespace, rates: dict[str, list[float]]) -> None:
-    median = {name: statistics.median(values) for name, values in rates.items()}
-    pairs = list(zip(rates["cloudburst"], rates["pool"], rates["rq"], strict=True))
-    ratios = {
-        "cloudburst / pool": statistics.median(ours / pool for ours, pool, _ in pairs),
-        "cloudburst / rq": statistics.median(ours / rq for ours, _, rq in pairs),
-    }
-    print("\njobs/s, median of", options.repeats)
-    for name, value in median.items():
-        print(f"  {name:12}{value:8.2f}")
-    for name, value in ratios.items():
-        print(f"  {name:20}{value:6.3f}")
-    target = Path(__file__).parent / "results" / "net3.json"
-    target.parent.mkdir(exist_ok=True)
-    machine = {"cpus": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
-    versions = {name: version(name) for name in ("cloudburst", "rq", "redis")}
-    document = {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": machine,
-        "versions": versions,
-        "options": vars(options),
-        "jobs_per_second": rates,
-        "median": median,
-        "ratios": ratios,
-    }
-    target.write_text(json.dumps(document, indent=2) + "\n")
+    return {"jobs/s": jobs / seconds}
 
 
 if __name__ == "__main__":
