@@ -15,13 +15,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import measure
-import payloads
 import redis
-import services
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+import measure
+import payloads
+import services
 from cloudburst.model import EnsembleSpec
 from cloudburst.rqwire.ensembles import Ensembles, encode_description
 from cloudburst.rqwire.leases import Leases, Outcome

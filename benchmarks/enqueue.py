@@ -19,14 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import measure
-import payloads
 import redis
-import services
 from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+import measure
+import payloads
+import services
 from cloudburst import Stack
 from cloudburst.model import Endpoints
 
