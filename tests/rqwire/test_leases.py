@@ -278,3 +278,45 @@ def test_pickled_jobs_of_a_stock_client_get_pickled_return_values(client):
     worker.finish([finished(claim, b"[1, 2]")])
 
     assert job.return_value() == [1, 2]
+
+
+def test_jobs_that_were_held_by_a_worker_that_died_are_not_set_aside_with_the_one_that_killed_it(client):
+    ensembles, ensemble = submit(client, 100)
+    for attempt in range(1, 4):
+        doomed = leases(client, f"doomed-{attempt}")
+        claims = doomed.turn(count=50, at_once=1).claims
+        assert (claims[0].job_index, claims[0].attempt) == (0, attempt)
+        assert len(claims) == (50 if attempt == 1 else 1)
+        assert claims[0].alone == (attempt > 1)
+        leases(client).abandon(f"doomed-{attempt}")
+
+    status = ensembles.status(ensemble)
+    assert (status.failed, status.waiting) == (1, 99)
+    worker = leases(client)
+    assert [claim.job_index for claim in worker.turn(count=50, at_once=2).claims] == [1, 2]
+    assert worker.turn(count=50, at_once=0).claims == []
+
+
+def test_a_job_that_may_run_only_once_is_never_claimed_ahead(client):
+    submit(client, 10, max_attempts=1)
+
+    turn = leases(client).turn(count=10, at_once=3)
+
+    assert [claim.job_index for claim in turn.claims] == [0, 1, 2]
+    assert turn.left == 7
+
+
+def test_what_a_claim_took_whose_reply_was_lost_comes_back_at_once_and_costs_no_attempt(client):
+    ensembles, ensemble = submit(client, 10)
+    worker = leases(client)
+    other = leases(client, "other").claim(1)
+    assert len(leases(client, "w1").claim(5)) == 5  # as the worker does, which is told nothing
+    worker._unknown.append("w1.1")
+    worker._claims = 1
+
+    claims = worker.claim(9)
+
+    assert [claim.job_index for claim in claims] == list(range(1, 10))
+    assert {claim.attempt for claim in claims} == {1}
+    assert ensembles.status(ensemble).running == 10
+    assert other[0].job_index == 0

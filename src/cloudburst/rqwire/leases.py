@@ -53,6 +53,8 @@ class Claim(NamedTuple):
     decided: Outcome | None = None
     """The job was stopped, and this is its outcome; what is still to run is its callback for that."""
     asked: Asked = NOTHING
+    alone: bool = False
+    """It must be started at once, and nothing may wait behind it: it was lost before."""
 
     @property
     def limit_s(self) -> float:
@@ -121,10 +123,12 @@ class Leases:
         self._lease_s = lease_s
         self._claims = 0
         self._jobs = 0
+        self._unknown: list[str] = []
+        """Owners of claims whose reply has not come."""
 
     def claim(self, count: int) -> list[Claim]:
-        """Take up to ``count`` jobs from the head of the queue."""
-        return self.turn(count=count).claims
+        """Take up to ``count`` jobs from the head of the queue, all to be started at once."""
+        return self.turn(count=count, at_once=count).claims
 
     def finish(self, outcomes: Sequence[Outcome]) -> list[Answer]:
         """Make jobs final; one answer per outcome."""
@@ -134,24 +138,36 @@ class Leases:
         """Return jobs to the head of the queue; one answer per loss."""
         return self.turn(losses=losses).given_back
 
-    def turn(self, *, count: int = 0, outcomes: Sequence[Outcome] = (), losses: Sequence[Loss] = ()) -> Turn:
+    def turn(
+        self,
+        *,
+        count: int = 0,
+        at_once: int = 0,
+        outcomes: Sequence[Outcome] = (),
+        losses: Sequence[Loss] = (),
+    ) -> Turn:
         """Claim, finish, give back, in this order, in one round trip.
 
-        Finish and give back may be repeated after a lost reply. Claims whose reply is lost come back when
-        their leases run out: nobody beats for them.
+        ``at_once``: how many of the claimed jobs are started immediately. All of it may be repeated after a
+        lost reply: what was claimed then, and is not known here, is returned first.
         """
-        calls: list[Call] = []
+        calls: list[Call] = [("unclaim", (self._queue, *self._unknown))] if self._unknown else []
+        first = len(calls)
+        owner = ""
         if count:
             self._claims += 1
             owner = f"{self._worker}.{self._claims}"
-            calls.append(("claim", (self._queue, owner, self._worker, count, self._lease_s)))
+            calls.append(("claim", (self._queue, owner, self._worker, count, self._lease_s, at_once)))
         if outcomes:
             args = [self._queue, self._node, self._worker, KEPT_FINISHED]
             calls.append(("finish", [*args, *chain.from_iterable(map(_finish_arguments, outcomes))]))
         if losses:
             args = [self._queue, self._node, MAX_ATTEMPTS]
             calls.append(("give_back", [*args, *chain.from_iterable(map(_loss_arguments, losses))]))
-        replies = iter(self._call.together(calls) if calls else ())
+        if count:
+            self._unknown.append(owner)
+        replies = iter(self._call.together(calls)[first:] if calls else ())
+        self._unknown.clear()
         left, rows = next(replies) if count else (0, ())
         turn = Turn(
             [_claim(owner, row, order) for order, row in enumerate(rows, self._jobs)],
@@ -187,7 +203,7 @@ def _lost_exception() -> bytes:
 
 
 def _claim(owner: str, row: Sequence[Any], order: int) -> Claim:
-    job_id, attempt, timeout, ensemble, index, payload, created, data, wishes = row
+    job_id, attempt, timeout, ensemble, index, payload, created, data, wishes, alone = row
     return Claim(
         job_id=job_id.decode(),
         owner=owner,
@@ -200,6 +216,7 @@ def _claim(owner: str, row: Sequence[Any], order: int) -> Claim:
         data=encoding.plain_data(data),
         order=order,
         asked=asked(wishes),
+        alone=bool(alone),
     )
 
 

@@ -22,6 +22,7 @@ PARTS = {
     "give_back": ("dependents", "stock", "foreign"),
     "reap": ("dependents", "stock", "foreign"),
     "abandon": ("dependents",),
+    "unclaim": ("stock",),
     "close": ("dependents",),
 }
 """What a script needs beside the prelude, and others do not."""
@@ -46,6 +47,7 @@ class Scripts:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
+        self._loaded: set[str] = set()
 
     def __call__(self, name: str, *args: Any) -> Any:
         """Call one script; its reply."""
@@ -56,6 +58,10 @@ class Scripts:
 
         Raises the first error of any, after all have been called; and what redis-py raises.
         """
+        for name, _ in calls:  # otherwise those that Redis does not know yet would be called after the others
+            if name not in self._loaded:
+                self._client.script_load(source(name))
+                self._loaded.add(name)
         with self._client.pipeline(transaction=False) as pipe:
             for name, args in calls:
                 pipe.evalsha(digest(name), 0, *args)

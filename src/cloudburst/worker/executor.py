@@ -2,7 +2,7 @@
 
 It is one file, however long, because that interpreter knows nothing of CloudBurst. It needs nothing but the
 standard library, runs on Python 3.8 and later, and is started by the worker as
-``python executor.py FD QUEUE_FD PAYLOAD_DIR SCRATCH_DIR LINE_PY SETTINGS``.
+``python executor.py FD QUEUE_FD LIFELINE_FD PAYLOAD_DIR SCRATCH_DIR LINE_PY SETTINGS``.
 
 QUEUE_FD is a socket that keeps the bounds of messages. Each message is a job: eight bytes by which the worker
 recognises it, JSON header, newline, data as the client's serializer wrote it (if that is large, the header
@@ -11,6 +11,8 @@ may take the others back.
 
 FD is one end of a stream socket, for what we say. Frames: four bytes of length (big endian), one byte of
 kind, then the body.
+
+LIFELINE_FD is a pipe that nothing is written into; it breaks when the worker dies.
 
 ====  ==============================================================================
 kind  body
@@ -28,6 +30,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import faulthandler
+import fcntl
 import hashlib
 import importlib
 import importlib.util
@@ -620,6 +623,15 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _all_die_with(lifeline: int) -> None:
+    """Linux: when the pipe breaks, the kernel kills all of our process group: what jobs have started, too."""
+    if not hasattr(fcntl, "F_SETSIG"):
+        return
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | fcntl.FASYNC)
+
+
 def _stand_back() -> None:
     """Let the services have the CPU when they want it: they want little, and all executors wait for them.
 
@@ -646,11 +658,13 @@ def _load_results(path: str) -> Any:
 
 
 def main() -> None:
-    fd, queue_fd, payload_dir, scratch, line_py, settings = sys.argv[1:7]
+    fd, queue_fd, lifeline, payload_dir, scratch, line_py, settings = sys.argv[1:8]
     parent = os.getppid()
     _die_with_parent()
     if os.getppid() != parent:  # it died before we asked
         os._exit(1)
+    os.set_inheritable(int(lifeline), False)
+    _all_die_with(int(lifeline))
     _stand_back()
     control, queue = socket.socket(fileno=int(fd)), socket.socket(fileno=int(queue_fd))
     control.set_inheritable(False)

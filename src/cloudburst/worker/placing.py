@@ -24,13 +24,13 @@ class Placing:
         """Some claims wait for their payload."""
         self._plenty = False
 
-    def wanted(self) -> int:
-        """How many jobs to claim now."""
+    def wanted(self) -> tuple[int, int]:
+        """How many jobs to claim now, and how many of them could be started at once."""
         held = len(self._slots.waiting) + sum(len(slot.claims) for slot in self._slots)
         most = self._most(self._per_slot())
-        free = sum(not slot.claims for slot in self._slots) - len(self._slots.waiting)
+        free = max(sum(not slot.claims for slot in self._slots) - len(self._slots.waiting), 0)
         # Many at a time, unless a slot is free.
-        return max(most - held, 0) if free > 0 or held <= most // 2 else 0
+        return (max(most - held, 0) if free or held <= most // 2 else 0), free
 
     def _most(self, per_slot: int) -> int:
         """How many jobs may be held now: none behind a job that takes long."""
@@ -89,7 +89,7 @@ class Placing:
     def _place(self, claim: Claim, runtime: Runtime, late: list[Slot], per_slot: int) -> bool:
         """Hand a claim to the slot that has least to do, one with the right executor first."""
         for slot in sorted(self._slots, key=lambda slot: (len(slot.claims), not slot.has(runtime))):
-            if slot.claims and (slot in late or not slot.room(runtime, per_slot)):
+            if slot.claims and (claim.alone or slot in late or not slot.room(runtime, per_slot)):
                 continue
             if self._slots.hand_over(claim, runtime, slot):
                 return True

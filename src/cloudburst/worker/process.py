@@ -65,7 +65,8 @@ class ExecutorProcess:
         self._queue, self._queue_end = socket.socketpair(socket.AF_UNIX, executor.QUEUE_KIND)
         self._queue.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, QUEUE_BYTES)
         self._queue.setblocking(False)
-        fds = [theirs.fileno(), self._queue_end.fileno()]
+        lifeline, self._lifeline = os.pipe()
+        fds = [theirs.fileno(), self._queue_end.fileno(), lifeline]
         argv = [runtime.python, executor.__file__, *fds, runtime.payload_dir, scratch]
         argv += [line.__file__, json.dumps(settings)]
         try:
@@ -84,6 +85,7 @@ class ExecutorProcess:
             raise
         finally:
             theirs.close()
+            os.close(lifeline)
         self.control.setblocking(False)
 
     def fileno(self) -> int:
@@ -188,6 +190,7 @@ class ExecutorProcess:
         self.control.close()
         self._queue.close()
         self._queue_end.close()
+        os.close(self._lifeline)
         os.close(self.output)
 
 

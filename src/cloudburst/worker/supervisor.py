@@ -148,19 +148,20 @@ class Worker:
         if self._bell.rang:
             self._bell.rang = self._queue_empty = False
         idle = self._stopping or self._registration.suspended or self._queue_empty
-        wanted = 0 if idle else self._placing.wanted()
+        wanted, at_once = (0, 0) if idle else self._placing.wanted()
         outcomes, losses = self._recorder.batch()
         if not (wanted or outcomes or losses):
             return False
         turn = self._with_redis(
-            lambda: self._leases.turn(count=wanted, outcomes=outcomes, losses=losses),
+            lambda: self._leases.turn(count=wanted, at_once=at_once, outcomes=outcomes, losses=losses),
         )
         if turn is None:
             return False
         self._recorder.told(turn.finished, turn.given_back)
         if wanted:
             self._placing.take(turn.claims, plenty=turn.left > PLENTY * len(self._slots))
-        if len(turn.claims) < wanted:
+        # A job that was lost before stays at the head until a slot is free for it.
+        if len(turn.claims) < wanted and (turn.left == 0 or at_once > len(turn.claims)):
             self._queue_empty = True
             self._bell.arm()
         return bool(turn.claims)

@@ -4,7 +4,7 @@
 -- Returns the ids.
 local queue, prefix, default = ARGV[1], ARGV[2], ARGV[3]
 local back = {}
-for _, id in ipairs(redis.call('ZREVRANGE', 'cb:lease:' .. queue, 0, -1)) do
+for _, id in ipairs(last_first(redis.call('ZREVRANGE', 'cb:lease:' .. queue, 0, -1))) do
   local job = load_job(id)
   if job.status == 'started' and string.sub(job.cb_owner or '', 1, #prefix) == prefix then
     lose(queue, id, job, attempt_limit(job, default), 'its worker ' .. (job.worker_name or '') .. ' was lost',

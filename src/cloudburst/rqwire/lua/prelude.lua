@@ -197,6 +197,23 @@ local function record(queue, id, job, outcome)
   expire(key, ttl)
 end
 
+-- Sorts ids of jobs that are to come back, the last one first: pushed to the head one by one, they lie there in
+-- the order of their ensembles. Leases that were made or extended together have no order of their own.
+local function last_first(ids)
+  local group, key = {}, {}
+  for place, id in ipairs(ids) do
+    local ens, index = string.match(id, '^(.+)%-(%d+)$')
+    ens = ens or id
+    group[ens] = group[ens] or place
+    key[id] = {group[ens], tonumber(index or 0)}
+  end
+  table.sort(ids, function(a, b)
+    if key[a][1] ~= key[b][1] then return key[a][1] < key[b][1] end
+    return key[a][2] > key[b][2]
+  end)
+  return ids
+end
+
 -- Puts a job that is not final at the head of the queue.
 local function to_head(queue, id)
   redis.call('HSET', job_key(id), 'status', 'queued')

@@ -15,7 +15,7 @@ if now - last > pause then
 end
 
 local back, aside = {}, {}
-for _, id in ipairs(redis.call('ZREVRANGEBYSCORE', leases, now, '-inf', 'LIMIT', 0, 200)) do
+for _, id in ipairs(last_first(redis.call('ZREVRANGEBYSCORE', leases, now, '-inf', 'LIMIT', 0, 200))) do
   local job = load_job(id)
   if job.status == 'started' then
     local reason = 'its worker ' .. (job.worker_name or '') .. ' was lost'
