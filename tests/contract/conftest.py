@@ -20,6 +20,7 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture
-def side(running: Side) -> Side:
+def side(running: Side) -> Iterator[Side]:
     running.ready()
-    return running
+    yield running
+    running.check()

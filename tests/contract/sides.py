@@ -23,6 +23,7 @@ from rq.registry import (
 )
 from rq.serializers import JSONSerializer
 
+from cloudburst.rqwire.ledger import Ledger
 from cloudburst.worker import ahead
 from tests.conftest import RedisServer
 from tests.contract import features
@@ -143,6 +144,9 @@ class Side:
             self.process = self.start_worker()
         self.trace = self.directory / f"trace-{time.monotonic_ns()}"
 
+    def check(self) -> None:
+        """What must hold after every test."""
+
     def stop(self) -> None:
         raise NotImplementedError
 
@@ -202,11 +206,17 @@ class OurSide(Side):
             archive.writestr("Pipfile", "[packages]\n")
         self.stack.store.put("worker.zip", self.directory / "worker.zip")
         self.process = self.start_worker()
+        self.wait(self.enqueue("note"), timeout_s=90)  # its environment is built once
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         process = self.stack.worker(INFLUX_URL="")
         wait_until(lambda: self.redis.pubsub_channels("rq:pubsub:*"), 20, "our worker to listen")
         return process
+
+    def check(self) -> None:
+        audit = Ledger(self.redis).everything()
+        breaches = [b for account in (*audit.ensembles, *audit.queues) for b in account.breaches]
+        assert breaches == [], "the ledger does not add up"
 
     def stop(self) -> None:
         self.stack.stop()

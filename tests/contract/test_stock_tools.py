@@ -80,6 +80,7 @@ def test_a_job_of_an_ensemble_that_stock_rq_cancels_while_it_runs_ends_as_it_end
         lambda: side.redis.zscore("rq:canceled:default", f"{ensemble}-0") == float("inf"),
         what="the worker to have seen it",
     )
+    side.check()
 
     Path(gate).touch()
 

@@ -92,9 +92,9 @@ def test_a_paused_worker_records_nothing_for_jobs_it_has_lost(stack, worker, tmp
     paused = worker("a")
     ensemble = stack.submit("worker.mark", {"file": str(tmp_path / "marks"), "s": 1})
     wait_until(lambda: marks(tmp_path / "marks"), what="the job to start")
-    worker("b")
+    paused.send_signal(signal.SIGSTOP)  # first: starting another may take longer than the job
 
-    paused.send_signal(signal.SIGSTOP)
+    worker("b")
     (record,) = stack.wait(ensemble, 20)
     paused.send_signal(signal.SIGCONT)
 

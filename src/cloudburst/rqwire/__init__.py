@@ -17,5 +17,7 @@ Every change of a job's state is one small Lua script on the stock keys (``lua/`
 ``ledger_*``    change nothing: they show where each job is, in pages (``ledger.py``)
 ==============  ==========================================================================
 
-``lua/prelude.lua`` states the invariants and holds what the scripts share.
+``lua/prelude.lua`` states the invariants and holds what the scripts share. What only some need stands beside
+it: ``dependents`` (of jobs that have become final), ``stock`` (what only stock clients ask for: ttl, retries,
+repeats, schedules, callbacks), ``foreign`` (jobs of ensembles that other tools have cancelled or deleted).
 """

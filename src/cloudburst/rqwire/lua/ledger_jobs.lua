@@ -9,8 +9,11 @@ local function is_in(key, member) return redis.call('ZSCORE', key .. queue, memb
 local answers = {}
 for i = 3, #ARGV do
   local id = ARGV[i]
-  local found = redis.call('HMGET', job_key(id), 'status', 'cb_owner')
+  local found = redis.call('HMGET', job_key(id), 'status', 'cb_owner', 'cb_final')
   local status = found[1] and (LETTER[found[1]] or 'f') or '-'
+  local lease = is_in('cb:lease:', id)
+  -- A stock tool has cancelled it while it runs: it ends as it ends.
+  if found[1] == 'canceled' and not found[3] and lease == '1' then status = 's' end
   local wip = found[2] and is_in('rq:wip:', id .. ':' .. found[2]) or '0'
   local listed = '?'
   if search then
@@ -24,7 +27,7 @@ for i = 3, #ARGV do
       end
     end
   end
-  answers[#answers + 1] = status .. is_in('cb:lease:', id) .. wip .. is_in('rq:scheduled:', id)
+  answers[#answers + 1] = status .. lease .. wip .. is_in('rq:scheduled:', id)
     .. is_in('rq:deferred:', id) .. listed
 end
 return answers

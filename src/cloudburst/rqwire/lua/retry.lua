@@ -13,7 +13,8 @@ local queued = 0
 for index = first, math.min(first + count, tonumber(spec.submitted)) - 1 do
   local id = ens .. '-' .. index
   local job = load_job(id)
-  if (job.status == status or (status == 'failed' and job.status == 'stopped')) and (fingerprint == '' or job.cb_fp == fingerprint) then
+  local wanted = job.status == status or (status == 'failed' and job.status == 'stopped')
+  if wanted and (fingerprint == '' or job.cb_fp == fingerprint) then
     unrecord(spec.queue, id, job)
     redis.call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', now_iso, 'retries_left', retries)
     redis.call('HDEL', job_key(id), 'cb_attempt')
