@@ -88,11 +88,11 @@ def looked_at(server: services.Redis, ensemble: str, jobs: int) -> measure.Value
     }
     usage = services.Usage(server.client)
     account = ledger.ensemble(ensemble)
-    seconds = usage.since()["seconds"]
+    spent = usage.since()
     if account.breach_count or account.placed != jobs:
         raise SystemExit(f"the audit found {account}")
-    steps = usage.commands()["evalsha"]
-    values |= {"audit us/job": seconds * 1e6 / jobs, "step ms": steps["usec"] / steps["calls"] / 1000}
+    steps = usage.commands()["evalsha"]["calls"]
+    values |= {"audit us/job": spent["seconds"] * 1e6 / jobs, "step ms": spent["cpu_s"] * 1e3 / steps}
     return values
 
 

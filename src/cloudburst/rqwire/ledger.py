@@ -19,9 +19,9 @@ from cloudburst.rqwire.connection import Redis
 from cloudburst.rqwire.ensembles import INDEX
 from cloudburst.rqwire.scripts import Scripts
 
-PAGE_IDS = 2000
+PAGE_IDS = 1000
 PAGE_RECORDS = 300
-PAGE_KEYS = 2000
+PAGE_KEYS = 1000
 """A page costs Redis a few milliseconds (measured: benchmarks/counters.py)."""
 
 NAMED = 100
