@@ -2,7 +2,7 @@
 
 JOBS ?= 100
 BIN := .venv/bin
-BENCH ?= noop redis_cpu fork net3
+BENCH ?= noop redis_cpu fork net3 enqueue memory submit_million counters
 SHELL_FILES := buildstack.sh .ci/run
 
 .DEFAULT_GOAL := help

@@ -226,6 +226,16 @@ def test_an_ensemble_that_was_cancelled_while_it_was_submitted_stays_so(client):
         ensembles.retry(ensemble, cancelled=True)
 
 
+def test_an_ensemble_that_failed_before_it_was_complete_is_not_retried(client):
+    ensembles = Ensembles(client)
+    ensemble = ensembles.create(EnsembleSpec(name="e", function="worker.work", payload=""))
+    ensembles.append(ensemble, "worker.work", 0, [encode_description({}, 0)])
+    ensembles.fail(ensemble, "no such package")
+
+    with pytest.raises(EnsembleError, match="failed before it was complete: submit it again"):
+        ensembles.retry(ensemble)
+
+
 def test_a_failure_with_retries_left_goes_back_to_the_queue(client):
     ensembles, ensemble = submit(client, 1, retries=1)
     worker = leases(client)

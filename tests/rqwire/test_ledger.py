@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import redis
 from rq import Queue
+from rq.job import Job
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
@@ -277,6 +278,20 @@ def test_a_recorded_job_that_a_stock_client_queues_again_is_no_breach(client):
     FailedJobRegistry(connection=client, serializer=JSONSerializer).requeue(f"{ensemble}-2")
 
     assert named(Ledger(client).ensemble(ensemble)) == []
+
+
+def test_jobs_that_a_stock_client_cancels_wait_for_a_worker_to_record_them(client):
+    ensemble = half_done(client)
+    for index in (3, 7):  # one runs, one waits
+        Job.fetch(f"{ensemble}-{index}", connection=client, serializer=JSONSerializer).cancel()
+
+    before = Ledger(client).ensemble(ensemble)
+    leases(client).reap()
+    after = Ledger(client).ensemble(ensemble)
+
+    assert (named(before), named(after)) == ([], [])
+    assert (before.placed, after.placed) == (10, 10)
+    assert (before.cancelled, after.cancelled) == (0, 1)
 
 
 def test_audits_are_clean_while_jobs_run_are_lost_and_come_back(client, redis_server):

@@ -212,13 +212,14 @@ class Ensembles:
     def retry(self, ensemble: str, *, fingerprint: str = "", cancelled: bool = False) -> int:
         """Queue failed jobs again, all or those of one fingerprint, or the cancelled ones; how many.
 
-        EnsembleError for an ensemble that was cancelled before all its jobs were there: it would look whole.
+        EnsembleError for an ensemble that ended before all its jobs were there: it would look whole.
         """
         state, sealed, retries = cast(
             "list[bytes | None]", self._redis.hmget(f"cb:ens:{ensemble}", ["state", "sealed", "retries"])
         )
-        if state == b"cancelled" and not sealed:
-            raise EnsembleError(f"{ensemble} was cancelled before it was complete: submit it again")
+        if state in {b"cancelled", b"failed"} and not sealed:
+            verb = "was cancelled" if state == b"cancelled" else "failed"
+            raise EnsembleError(f"{ensemble} {verb} before it was complete: submit it again")
         status = "canceled" if cancelled else "failed"
         return sum(
             int(self._call("retry", ensemble, status, fingerprint, retries or 0, first, SLICE))

@@ -19,9 +19,9 @@ from cloudburst.rqwire.connection import Redis
 from cloudburst.rqwire.ensembles import INDEX
 from cloudburst.rqwire.scripts import Scripts
 
-PAGE_IDS = 2000
+PAGE_IDS = 1000
 PAGE_RECORDS = 300
-PAGE_KEYS = 2000
+PAGE_KEYS = 1000
 """A page costs Redis a few milliseconds (measured: benchmarks/counters.py)."""
 
 NAMED = 100
@@ -38,7 +38,15 @@ FINISHED, FAILED, CANCELLED, LISTED, LEASED, SCHEDULED, DEFERRED, LOST = (1 << b
 RECORDED = FINISHED | FAILED | CANCELLED
 _RECORD = {b"f": FINISHED, b"e": FAILED, b"c": CANCELLED}
 
-_STATES = {"q": "waiting", "s": "running", "d": "scheduled", "w": "deferred", "f": "ended", "-": "deleted"}
+_STATES = {
+    "q": "waiting",
+    "s": "running",
+    "d": "scheduled",
+    "w": "deferred",
+    "f": "ended",
+    "x": "",
+    "-": "deleted",
+}
 
 
 class _Breaches:
@@ -272,7 +280,7 @@ class Ledger:
                     book.mark(index, place)
             ours = [job_id for job_id in some if shelf.whole or shelf.find(job_id)[0] is not None]
             for job_id, answer in self._look(shelf.queue, ours):
-                if answer[int(position)] == "1" and answer[0] != letter:
+                if answer[int(position)] == "1" and answer[0] not in {letter, "x"}:
                     self._breach(shelf, job_id, f"{where}, but it is {_STATES[answer[0]]}")
                 elif position == "1" and answer[:3] == "s10":
                     self._breach(shelf, job_id, "has a lease, but no entry in rq:wip")
@@ -400,7 +408,7 @@ class Ledger:
     def _place(self, book: _Book, index: int, answer: str, wrong: dict[int, str]) -> None:
         """Mark a job with what one look has shown, or say what is wrong with it."""
         letter = answer[0]
-        if letter == "q" and answer[5] in "12":
+        if letter == "x" or (letter == "q" and answer[5] in "12"):
             book.mark(index, LISTED)
         elif letter == "s" and (answer[1] == "1" or answer[2] == "2"):
             book.mark(index, LEASED)

@@ -1,7 +1,7 @@
 -- Where jobs are, each looked at in one step. Changes nothing.
 -- ARGV: queue, also look in the list (1 or 0: that costs as much as the list is long), ids.
--- Returns six characters per job: q(ueued), s(tarted), d (scheduled), w(aiting for others), f (ended) or - (no
--- hash); then 1 or 0 each for its lease, its entry in rq:wip (2: that of a stock worker, which has no lease), in
+-- Returns six characters per job: q(ueued), s(tarted), d (scheduled), w(aiting for others), f (ended), x (cancelled
+-- by a stock tool, which a worker has yet to record: foreign.lua) or - (no hash); then 1 or 0 each for its lease, its entry in rq:wip (2: that of a stock worker, which has no lease), in
 -- rq:scheduled, in rq:deferred; and how often it is in the list (at most 2), ? if that was not asked for.
 local queue, search = ARGV[1], ARGV[2] == '1'
 local LETTER = {queued = 'q', started = 's', scheduled = 'd', deferred = 'w'}
@@ -12,8 +12,10 @@ for i = 3, #ARGV do
   local found = redis.call('HMGET', job_key(id), 'status', 'cb_owner', 'cb_final')
   local status = found[1] and (LETTER[found[1]] or 'f') or '-'
   local lease = is_in('cb:lease:', id)
-  -- A stock tool has cancelled it while it runs: it ends as it ends.
-  if found[1] == 'canceled' and not found[3] and lease == '1' then status = 's' end
+  if found[1] == 'canceled' and not found[3] then
+    local cancelled_at = redis.call('ZSCORE', 'rq:canceled:' .. queue, id) or 'inf'
+    if cancelled_at ~= 'inf' or lease == '1' then status = 'x' end
+  end
   local wip = found[2] and is_in('rq:wip:', id .. ':' .. found[2]) or '0'
   local listed = '?'
   if search then
