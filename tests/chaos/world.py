@@ -247,7 +247,8 @@ class World:
 
     def check(self, *runs: Run) -> None:
         """One record for each accepted job, nothing left over, all points of finished jobs in full."""
-        assert ledger.breaches(self.redis) == []
+        breaches = ledger.breaches(self.redis)
+        assert not breaches, "\n".join(breaches)
         for run in runs:
             started = {(note.n, note.attempt) for note in run.notes()}
             finished = {(r.index, r.attempt) for r in self.records(run) if r.state == "finished"}
