@@ -124,5 +124,9 @@ def test_a_client_that_repeats_its_calls_doubles_nothing(world: World, script: s
 
     world.check()
     assert client.status(ensemble).total == 100
-    assert len(run.notes()) == (0 if script in {"close", "withdraw"} else 110 if script == "retry" else 100)
+    started = len(run.notes())
+    if script == "retry":  # repeated, it may find failed what has been retried and has failed again
+        assert started in {110, 120}
+    else:
+        assert started == (0 if script in {"close", "withdraw"} else 100)
     proxy.close()

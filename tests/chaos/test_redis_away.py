@@ -25,10 +25,11 @@ def append_only_file(world: World) -> Path:
 def repair(file: Path) -> None:
     """Take an unfinished transaction off the end of the file: whoever runs Redis must do this.
 
-    By itself Redis 6.2 (and every later one: valkey#4342) takes off the unfinished command only. The open MULTI
-    stays, and half of the script that wrote it is applied at the restart after the next, with what came since.
+    By itself Redis (6.2 and later; valkey#4342) takes off only the unfinished command. The open MULTI stays,
+    and at the restart after the next half of the script that wrote it is applied, with what came since.
     """
-    argv = ["redis-check-aof", "--fix", str(file)]
+    manifests = list(file.parent.glob("*.manifest"))
+    argv = ["redis-check-aof", "--fix", str(manifests[0] if manifests else file)]
     subprocess.run(argv, executable=redis_binary(), input=b"y\n", stdout=subprocess.DEVNULL, check=True)
 
 
