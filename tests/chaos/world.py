@@ -281,6 +281,15 @@ class World:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return answer.read().decode().splitlines()
 
+    def kill_points(self) -> None:
+        """SIGKILL the database of points; ``stack.start_points`` brings it back."""
+        for process in self._points_processes():
+            process.kill()
+            process.wait()
+
+    def _points_processes(self) -> list[subprocess.Popen[bytes]]:
+        return [p for p in self.stack.processes if "cloudburst.points" in p.args and p.poll() is None]
+
     # -- between tests ---------------------------------------------------------------------------------
 
     def clear(self) -> None:
@@ -295,6 +304,8 @@ class World:
         self.workers.clear()
         if self.stack.redis_server.process is None or self.stack.redis_server.process.poll() is not None:
             self.stack.redis_server.start()
+        if not self._points_processes():
+            self.stack.start_points()
         self.redis.flushall()
 
 
