@@ -19,6 +19,7 @@ import redis
 
 from cloudburst.model import EnsembleSpec, JobRecord
 from cloudburst.rqwire.ensembles import encode_description
+from cloudburst.rqwire.ledger import Ledger
 from cloudburst.rqwire.workers import workers
 from tests.chaos import ledger, payload
 from tests.chaos.payload import Note
@@ -248,6 +249,8 @@ class World:
     def check(self, *runs: Run) -> None:
         """One record for each accepted job, nothing left over, all points of finished jobs in full."""
         breaches = ledger.breaches(self.redis)
+        audit = Ledger(self.redis).everything()  # the product's own account agrees with ours
+        breaches += [f"audit: {b}" for account in (*audit.ensembles, *audit.queues) for b in account.breaches]
         assert not breaches, "\n".join(breaches)
         for run in runs:
             started = {(note.n, note.attempt) for note in run.notes()}
