@@ -1,12 +1,14 @@
 # What there is to do here. `make` alone lists it.
 
 JOBS ?= 100
+SECONDS ?= 300
+SEEDS ?= 1 2 3
 BIN := .venv/bin
 BENCH ?= noop redis_cpu fork net3 enqueue memory submit_million counters
 SHELL_FILES := buildstack.sh .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo stop test lint format docs bench lock clean
+.PHONY: help setup setup-dev demo stop test lint format docs bench chaos lock clean
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +52,9 @@ bench: setup-dev .venv-bench ## Run all benchmarks, then print their table (an h
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $@
 	$(BIN)/uv pip install --quiet --python $@/bin/python -r $<
 	@touch $@
+
+chaos: setup-dev ## Run ensembles under random faults (SECONDS=300 SEEDS="1 2 3"); fails if anything is lost or doubled
+	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seeds $(SEEDS)
 
 lock: setup-dev ## Resolve the dependencies again and lock them by hash
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" \

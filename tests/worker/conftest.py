@@ -78,6 +78,12 @@ class MiniStack:
 
     def worker(self, *, slots: int = 1, state: str = "state", **settings: str) -> subprocess.Popen[bytes]:
         """Start a worker; its leases are short, so that tests are."""
+        process = self.start_worker(slots=slots, state=state, **settings)
+        wait_until(lambda: process.pid in {w.pid for w in workers(self.redis)}, 20, "the worker to register")
+        return process
+
+    def start_worker(self, *, slots: int, state: str, **settings: str) -> subprocess.Popen[bytes]:
+        """Start a worker without waiting for it."""
         environ = {
             "REDIS_PORT": str(self.redis_server.port),
             "FILE_HOST_PORT": str(self.filestore_port),
@@ -90,9 +96,7 @@ class MiniStack:
             "CLOUDBURST_LEASE_S": "2",
             "CLOUDBURST_NODE": state,
         }
-        process = self._process("cloudburst.worker", environ | settings, f"worker-{state}")
-        wait_until(lambda: process.pid in {w.pid for w in workers(self.redis)}, 20, "the worker to register")
-        return process
+        return self._process("cloudburst.worker", environ | settings, f"worker-{state}")
 
     def log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text()
