@@ -292,19 +292,26 @@ def test_pickled_jobs_of_a_stock_client_get_pickled_return_values(client):
 
 def test_jobs_that_were_held_by_a_worker_that_died_are_not_set_aside_with_the_one_that_killed_it(client):
     ensembles, ensemble = submit(client, 100)
-    for attempt in range(1, 4):
+    for attempt in (1, 2):
         doomed = leases(client, f"doomed-{attempt}")
-        claims = doomed.turn(count=50, at_once=1).claims
-        assert (claims[0].job_index, claims[0].attempt) == (0, attempt)
-        assert len(claims) == (50 if attempt == 1 else 1)
-        assert claims[0].alone == (attempt > 1)
+        claims = doomed.turn(count=50, at_once=2).claims
+        assert {claim.attempt for claim in claims} == {attempt}
+        assert [claim.job_index for claim in claims] == list(range(50 if attempt == 1 else 2))
+        assert {claim.care for claim in claims} == {attempt - 1}
         leases(client).abandon(f"doomed-{attempt}")
 
+    last = leases(client, "doomed-3").turn(
+        count=50, at_once=2
+    )  # its last attempt, and none beside it that has it
+    assert [(claim.job_index, claim.care) for claim in last.claims] == [(0, 2), (2, 1)]
+    assert last.for_others >= 1
+    held = leases(client, "busy").turn(count=50, at_once=1, has_last=True)
+    assert [claim.job_index for claim in held.claims] == [3]
+    leases(client).abandon("doomed-3")
+
     status = ensembles.status(ensemble)
-    assert (status.failed, status.waiting) == (1, 99)
-    worker = leases(client)
-    assert [claim.job_index for claim in worker.turn(count=50, at_once=2).claims] == [1, 2]
-    assert worker.turn(count=50, at_once=0).claims == []
+    assert (status.failed, status.running, status.waiting) == (1, 1, 98)
+    assert [claim.job_index for claim in leases(client).turn(count=50, at_once=1).claims] == [2]
 
 
 def test_a_job_that_may_run_only_once_is_never_claimed_ahead(client):

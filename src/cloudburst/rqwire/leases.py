@@ -53,8 +53,9 @@ class Claim(NamedTuple):
     decided: Outcome | None = None
     """The job was stopped, and this is its outcome; what is still to run is its callback for that."""
     asked: Asked = NOTHING
-    alone: bool = False
-    """It must be started at once, and nothing may wait behind it: it was lost before."""
+    care: int = 0
+    """1: it was lost before, so it is started at once, and nothing waits behind it; 2: and this is its last
+    attempt, so a worker has only one such job."""
 
     @property
     def limit_s(self) -> float:
@@ -106,6 +107,8 @@ class Turn(NamedTuple):
     claims: list[Claim]
     left: int
     """Jobs that are still in the queue; known only if jobs were to be claimed."""
+    for_others: int
+    """Jobs at its head that this worker should not have now."""
     finished: list[Answer]
     """One for each outcome."""
     given_back: list[Return]
@@ -143,13 +146,15 @@ class Leases:
         *,
         count: int = 0,
         at_once: int = 0,
+        has_last: bool = False,
         outcomes: Sequence[Outcome] = (),
         losses: Sequence[Loss] = (),
     ) -> Turn:
         """Claim, finish, give back, in this order, in one round trip.
 
-        ``at_once``: how many of the claimed jobs are started immediately. All of it may be repeated after a
-        lost reply: what was claimed then, and is not known here, is returned first.
+        ``at_once``: how many of the claimed jobs are started immediately; ``has_last``: one that is held
+        already has its last attempt. All of it may be repeated after a lost reply: what was claimed then, and
+        is not known here, is returned first.
         """
         calls: list[Call] = [("unclaim", (self._queue, *self._unknown))] if self._unknown else []
         first = len(calls)
@@ -157,7 +162,8 @@ class Leases:
         if count:
             self._claims += 1
             owner = f"{self._worker}.{self._claims}"
-            calls.append(("claim", (self._queue, owner, self._worker, count, self._lease_s, at_once)))
+            limits = (count, self._lease_s, at_once, int(has_last), MAX_ATTEMPTS)
+            calls.append(("claim", (self._queue, owner, self._worker, *limits)))
         if outcomes:
             args = [self._queue, self._node, self._worker, KEPT_FINISHED]
             calls.append(("finish", [*args, *chain.from_iterable(map(_finish_arguments, outcomes))]))
@@ -168,10 +174,11 @@ class Leases:
             self._unknown.append(owner)
         replies = iter(self._call.together(calls)[first:] if calls else ())
         self._unknown.clear()
-        left, rows = next(replies) if count else (0, ())
+        left, for_others, rows = next(replies) if count else (0, 0, ())
         turn = Turn(
             [_claim(owner, row, order) for order, row in enumerate(rows, self._jobs)],
             left,
+            for_others,
             [answer.decode() for answer in next(replies)] if outcomes else [],
             [answer.decode() for answer in next(replies)] if losses else [],
         )
@@ -203,7 +210,7 @@ def _lost_exception() -> bytes:
 
 
 def _claim(owner: str, row: Sequence[Any], order: int) -> Claim:
-    job_id, attempt, timeout, ensemble, index, payload, created, data, wishes, alone = row
+    job_id, attempt, timeout, ensemble, index, payload, created, data, wishes, care = row
     return Claim(
         job_id=job_id.decode(),
         owner=owner,
@@ -216,7 +223,7 @@ def _claim(owner: str, row: Sequence[Any], order: int) -> Claim:
         data=encoding.plain_data(data),
         order=order,
         asked=asked(wishes),
-        alone=bool(alone),
+        care=care,
     )
 
 

@@ -39,6 +39,7 @@ import logging
 import os
 import pickle
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -624,12 +625,15 @@ def _die_with_parent() -> None:
 
 
 def _all_die_with(lifeline: int) -> None:
-    """Linux: when the pipe breaks, the kernel kills all of our process group: what jobs have started, too."""
-    if not hasattr(fcntl, "F_SETSIG"):
-        return
+    """Linux: when the pipe breaks, the kernel kills all of our process group, what jobs have started too.
+
+    Not with _die_with_parent(): the kernel would kill us first, and with us forget what we have asked for.
+    """
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
     fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | fcntl.FASYNC)
+    if select.select([lifeline], [], [], 0)[0]:  # it broke before we asked
+        os._exit(1)
 
 
 def _stand_back() -> None:
@@ -659,12 +663,9 @@ def _load_results(path: str) -> Any:
 
 def main() -> None:
     fd, queue_fd, lifeline, payload_dir, scratch, line_py, settings = sys.argv[1:8]
-    parent = os.getppid()
-    _die_with_parent()
-    if os.getppid() != parent:  # it died before we asked
-        os._exit(1)
     os.set_inheritable(int(lifeline), False)
-    _all_die_with(int(lifeline))
+    if hasattr(fcntl, "F_SETSIG"):
+        _all_die_with(int(lifeline))
     _stand_back()
     control, queue = socket.socket(fileno=int(fd)), socket.socket(fileno=int(queue_fd))
     control.set_inheritable(False)

@@ -89,7 +89,7 @@ class Placing:
     def _place(self, claim: Claim, runtime: Runtime, late: list[Slot], per_slot: int) -> bool:
         """Hand a claim to the slot that has least to do, one with the right executor first."""
         for slot in sorted(self._slots, key=lambda slot: (len(slot.claims), not slot.has(runtime))):
-            if slot.claims and (claim.alone or slot in late or not slot.room(runtime, per_slot)):
+            if slot.claims and (claim.care or slot in late or not slot.room(runtime, per_slot)):
                 continue
             if self._slots.hand_over(claim, runtime, slot):
                 return True

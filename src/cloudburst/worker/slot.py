@@ -67,7 +67,7 @@ class Slot:
     def room(self, runtime: Runtime, ahead: int) -> bool:
         """Whether one more may wait behind the running claim, if ``ahead`` may."""
         executor = self.executor
-        if executor is None or not self.has(runtime) or self.verdict is not None or self.claims[0].alone:
+        if executor is None or not self.has(runtime) or self.verdict is not None or self.claims[0].care:
             return False
         most = runtime.settings.max_jobs_per_executor
         # An executor that has not ended a job yet may be importing for seconds.

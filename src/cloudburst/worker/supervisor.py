@@ -153,18 +153,24 @@ class Worker:
         if not (wanted or outcomes or losses):
             return False
         turn = self._with_redis(
-            lambda: self._leases.turn(count=wanted, at_once=at_once, outcomes=outcomes, losses=losses),
+            lambda: self._leases.turn(
+                count=wanted, at_once=at_once, has_last=self._has_last(), outcomes=outcomes, losses=losses
+            )
         )
         if turn is None:
             return False
         self._recorder.told(turn.finished, turn.given_back)
         if wanted:
             self._placing.take(turn.claims, plenty=turn.left > PLENTY * len(self._slots))
-        # A job that was lost before stays at the head until a slot is free for it.
-        if len(turn.claims) < wanted and (turn.left == 0 or at_once > len(turn.claims)):
+        # Jobs that are for others now are asked for again when something has ended here, and with each beat.
+        if len(turn.claims) < wanted and not turn.for_others:
             self._queue_empty = True
             self._bell.arm()
         return bool(turn.claims)
+
+    def _has_last(self) -> bool:
+        held = [*self._slots.claims(), *self._recorder.claims()]
+        return any(claim.care > 1 for claim in held)
 
     def _beat(self) -> None:
         held = self._slots.claims()

@@ -1,19 +1,21 @@
 -- Takes up to n jobs from the head of the queue for one owner.
 -- Invariant: an id that leaves the list gets its lease, or its record, in this same script; an id whose job
 -- is not `queued` (cancelled, deleted, queued twice) is dropped, because its place is elsewhere.
--- When a worker dies, nobody knows which of its jobs had begun: each counts an attempt. A job that has been lost
--- before, or may not be lost at all, is therefore taken only by a worker that starts it at once, and with as few
--- others as that: so no job is set aside because of others.
--- ARGV: queue, owner, worker name, n, lease in seconds, how many the worker starts at once
--- Returns how many jobs are left in the queue, and per claimed job: id, attempt, timeout, ensemble, index,
--- payload digest, time of the ensemble, data, what a stock client asked for, whether it must be alone (1 or 0).
+-- When a worker dies, nobody knows which of its jobs had begun, nor which was to blame: each counts an attempt. So
+-- that no job is set aside because of others, one that has been lost before, or may not be lost at all, is taken
+-- only by a worker that starts it at once, and of those that have their last attempt a worker has one at a time.
+-- ARGV: queue, owner, worker name, n, lease in seconds, how many the worker starts at once, whether it has one
+-- already that has its last attempt (1 or 0), default limit of attempts
+-- Returns how many jobs are left in the queue, how many of them were looked at and are for somebody else, and per
+-- claimed job: id, attempt, timeout, ensemble, index, payload digest, time of the ensemble, data, what a stock
+-- client asked for, care (1: it is started at once or not at all; 2: and has its last attempt).
 local queue, owner, worker, n, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local at_once = tonumber(ARGV[6])
+local at_once, has_last, default = tonumber(ARGV[6]), ARGV[7] == '1', ARGV[8]
 local list, wip, leases = 'rq:queue:' .. queue, 'rq:wip:' .. queue, 'cb:lease:' .. queue
 local deadline = string.format('%.6f', now + lease)
 local CLAIMED = {'status', 'cb_ens', 'cb_index', 'cb_attempt', 'cb_final', 'timeout', 'data'}
 local ensembles = {}
-local claimed = {}
+local claimed, for_others = {}, {}
 local examined = 0
 
 local function ensemble_of(ens)
@@ -23,7 +25,7 @@ local function ensemble_of(ens)
   return ensembles[ens]
 end
 
-local function take(id, job, ens, alone)
+local function take(id, job, ens, care)
   if job.cb_final then  -- queued again by a stock client after it was recorded
     unrecord(queue, id, load_job(id))
     job.cb_attempt = nil
@@ -35,7 +37,7 @@ local function take(id, job, ens, alone)
   later('ZADD', leases, deadline, id)
   if ens then count(ens_key(job.cb_ens), 'running', 1) end
   claimed[#claimed + 1] = {id, attempt, job.timeout or '', job.cb_ens or '', job.cb_index or '',
-    ens and ens.payload or '', ens and ens.created_at or '0', job.data or '', ens and {} or starting(id), alone and 1 or 0}
+    ens and ens.payload or '', ens and ens.created_at or '0', job.data or '', ens and {} or starting(id), care}
 end
 
 local function refused(id, ens)
@@ -48,31 +50,38 @@ local function refused(id, ens)
   return ens.state == 'cancelled' or ens.state == 'failed'
 end
 
--- Whether the job was taken, or has no place here; not if it has to stay at the head of the queue.
-local function dealt_with(id)
-  local job = load_fields(id, CLAIMED)
-  local ens = job.cb_ens and job.status == 'queued' and ensemble_of(job.cb_ens)
-  if job.status ~= 'queued' or refused(id, ens) then return true end
-  local alone = (job.cb_attempt and job.cb_attempt ~= '0' and not job.cb_final) or (ens and ens.max_attempts == '1')
-  if alone then n = math.min(n, at_once) end
-  if #claimed >= n then return false end
-  take(id, job, ens, alone)
-  return true
+local function care_for(job, ens)
+  local lost = job.cb_final and 0 or tonumber(job.cb_attempt or 0)
+  local limit = tonumber(ens and ens.max_attempts or default)
+  if lost > 0 then return lost + 1 >= limit and 2 or 1 end
+  return limit == 1 and 1 or 0
 end
 
--- The bound keeps one call short when a closed ensemble leaves many ids behind.
-while #claimed < n and examined < 2000 do
+local function deal_with(id)
+  local job = load_fields(id, CLAIMED)
+  local ens = job.cb_ens and job.status == 'queued' and ensemble_of(job.cb_ens)
+  if job.status ~= 'queued' or refused(id, ens) then return end
+  local care = care_for(job, ens)
+  if care > 0 then n = math.min(n, at_once) end  -- and nothing is taken ahead beside it
+  if #claimed >= n or (care == 2 and has_last) then
+    for_others[#for_others + 1] = id
+    return
+  end
+  has_last = has_last or care == 2
+  take(id, job, ens, care)
+end
+
+-- The bounds keep one call short when a closed ensemble leaves many ids behind, or many jobs are for others.
+while #claimed < n and examined < 2000 and #for_others < 200 do
   local ids = redis.call('LPOP', list, n - #claimed)
   if not ids then break end
-  for place, id in ipairs(ids) do
+  for _, id in ipairs(ids) do
     examined = examined + 1
-    if not dealt_with(id) then
-      for i = #ids, place, -1 do redis.call('LPUSH', list, ids[i]) end
-      break
-    end
+    deal_with(id)
   end
 end
+for i = #for_others, 1, -1 do redis.call('LPUSH', list, for_others[i]) end
 
 release_dependents()
 flush()
-return {redis.call('LLEN', list), claimed}
+return {redis.call('LLEN', list), #for_others, claimed}
