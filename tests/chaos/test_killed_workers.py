@@ -9,10 +9,13 @@ import pytest
 
 from tests.chaos.payload import IMPORT_S
 from tests.chaos.proxy import AFTER, ANSWERED, BEFORE, Call
-from tests.chaos.world import RESTART_S, Run, Worker, World
+from tests.chaos.world import Run, Worker, World
 from tests.wait import wait_until
 
 JOBS = 6
+
+LEASE_S = 2
+RESTART_S = LEASE_S + 2
 
 
 def killed_with_jobs(worker: Worker, kill: Callable[[], float]) -> tuple[set[str], float]:
@@ -38,8 +41,8 @@ def assert_all_ran_again(world: World, run: Run, lost: set[str], killed_at: floa
     ids=["claimed, not told", "claimed", "finishing", "finished, not told", "finished"],
 )
 def test_jobs_of_a_worker_killed_at_a_call_run_again_in_time(world: World, script, moment):
-    survivor = world.idle_survivor()
-    worker = world.worker()
+    survivor = world.idle_survivor(LEASE_S)
+    worker = world.worker(lease_s=LEASE_S)
     lost: set[str] = set()
     killed_at = 0.0
 
@@ -63,8 +66,8 @@ def test_jobs_of_a_worker_killed_at_a_call_run_again_in_time(world: World, scrip
 
 
 def test_a_job_that_comes_when_its_waiting_worker_is_killed_is_run_by_another(world: World):
-    survivor = world.idle_survivor()
-    worker = world.worker()
+    survivor = world.idle_survivor(LEASE_S)
+    worker = world.worker(lease_s=LEASE_S)
 
     run = world.submit(1)
     killed_at = worker.kill()
@@ -75,8 +78,8 @@ def test_a_job_that_comes_when_its_waiting_worker_is_killed_is_run_by_another(wo
 
 
 def test_jobs_of_a_worker_killed_while_its_executors_start_run_again_in_time(world: World):
-    survivor = world.idle_survivor()
-    worker = world.worker()
+    survivor = world.idle_survivor(LEASE_S)
+    worker = world.worker(lease_s=LEASE_S)
     run = world.submit(2, "slow.work", s=0.1)
     wait_until(
         lambda: len(worker.held()) == 2 and len(worker.executors()) == 2, what="the executors to start"
@@ -95,8 +98,8 @@ def test_jobs_of_a_worker_killed_while_its_executors_start_run_again_in_time(wor
 
 
 def test_jobs_of_a_worker_killed_while_they_run_run_again_in_time(world: World):
-    survivor = world.idle_survivor()
-    worker = world.worker()
+    survivor = world.idle_survivor(LEASE_S)
+    worker = world.worker(lease_s=LEASE_S)
     run = world.submit(JOBS, s=2)
     wait_until(lambda: len(run.notes()) == 2, what="two jobs to start")
 
@@ -109,8 +112,8 @@ def test_jobs_of_a_worker_killed_while_they_run_run_again_in_time(world: World):
 
 
 def test_jobs_of_a_worker_killed_while_it_shuts_down_run_again_in_time(world: World):
-    survivor = world.idle_survivor()
-    worker = world.worker()
+    survivor = world.idle_survivor(LEASE_S)
+    worker = world.worker(lease_s=LEASE_S)
     run = world.submit(JOBS, s=2)
     wait_until(lambda: len(run.notes()) == 2, what="two jobs to start")
     worker.terminate()
@@ -126,8 +129,8 @@ def test_jobs_of_a_worker_killed_while_it_shuts_down_run_again_in_time(world: Wo
 
 @pytest.mark.parametrize("moment", [BEFORE, ANSWERED], ids=["before", "after"])
 def test_jobs_of_a_worker_killed_as_it_gives_them_back_run_again_in_time(world: World, moment):
-    survivor = world.idle_survivor()
-    worker = world.worker(CLOUDBURST_GRACE_S="0")
+    survivor = world.idle_survivor(LEASE_S)
+    worker = world.worker(lease_s=LEASE_S, CLOUDBURST_GRACE_S="0")
     run = world.submit(2, s=1)
     wait_until(lambda: len(run.notes()) == 2, what="the jobs to start")
     held = worker.proxy.hold("give_back", moment)

@@ -33,7 +33,7 @@ def repair(file: Path) -> None:
     subprocess.run(argv, executable=redis_binary(), input=b"y\n", stdout=subprocess.DEVNULL, check=True)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_a_redis_killed_again_and_again_loses_and_doubles_nothing(world: World, seed: int):
     dice = random.Random(seed)
     world.pair()
@@ -53,7 +53,7 @@ def test_a_redis_killed_again_and_again_loses_and_doubles_nothing(world: World, 
     assert {record.state for record in records} == {"finished"}
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_what_was_synced_survives_a_cut_file_and_the_rest_is_run_again_once(world: World, seed: int):
     dice = random.Random(seed)
     world.pair()
@@ -100,8 +100,7 @@ def test_jobs_that_end_while_redis_is_away_are_recorded_and_not_run_again(world:
     assert [len(run.starts(n)) for n in range(4)] == [1] * 4
 
 
-@pytest.mark.parametrize("away_s", [3, 3 * LEASE_S])
-def test_a_finish_that_redis_never_got_is_repeated_and_its_job_not_run_again(world: World, away_s: int):
+def test_a_finish_that_redis_never_got_is_repeated_and_its_job_not_run_again(world: World):
     worker = world.worker()
     world.worker(slots=1)
     held = worker.proxy.hold("finish", BEFORE)
@@ -110,7 +109,7 @@ def test_a_finish_that_redis_never_got_is_repeated_and_its_job_not_run_again(wor
 
     world.stack.redis_server.kill()
     held.release(lost=True)
-    time.sleep(away_s)
+    time.sleep(3)  # the fault itself
     world.stack.redis_server.start()
 
     records = world.finish(run, 30)

@@ -120,7 +120,7 @@ def test_jobs_that_do_not_end_in_time_go_back_and_cost_no_attempt(world: World, 
 
 
 def test_sigterm_while_redis_is_away_ends_the_worker_all_the_same(world: World):
-    worker = world.worker(slots=1, CLOUDBURST_GRACE_S="1")
+    worker = world.worker(slots=1, lease_s=2, CLOUDBURST_GRACE_S="1")
     run = world.submit(1, s=1)
     wait_until(run.notes, what="the job to start")
     away = worker.proxy

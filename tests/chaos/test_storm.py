@@ -10,7 +10,7 @@ from tests.chaos.world import World
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_storm_of_faults_loses_and_doubles_nothing(world: World, seed: int):
-    found = Storm(world, seed).rage(seconds=20)
+    found = Storm(world, seed).rage(seconds=15)
 
     assert not found.breaches, "\n".join(found.breaches[:20])
     assert (found.lost, found.doubled) == (0, 0)

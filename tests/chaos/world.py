@@ -196,9 +196,9 @@ class World:
     def log(self, worker: Worker) -> str:
         return self.stack.log(f"worker-{worker.node}")
 
-    def idle_survivor(self) -> Worker:
+    def idle_survivor(self, lease_s: int = LEASE_S) -> Worker:
         """A worker that does nothing until it is resumed: the only one to run what another one loses."""
-        survivor = self.worker()
+        survivor = self.worker(lease_s=lease_s)
         survivor.pause()
         return survivor
 
