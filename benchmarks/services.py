@@ -210,7 +210,8 @@ def ended_at(ensemble: Ensemble, timeout_s: float = 600, poll_s: float = 0.02) -
     ended = time.time()
     status = ensemble.status()
     if status.finished != status.total:
-        raise SystemExit(f"not all jobs finished: {status}")
+        errors = [f"{group.count} × {group.error}" for group in ensemble.failures()]
+        raise SystemExit(f"not all jobs finished: {errors or status}")
     return ended
 
 
