@@ -82,6 +82,8 @@ class Scale:
     """The measurements; each begins and ends with an empty queue."""
 
     def __init__(self, stack: services.Services, slots: int, seconds: float) -> None:
+        self.commands: dict[str, float] = {}
+        """Calls per second of each command, those inside scripts too, in the last measurement."""
         self._stack = stack
         self._slots = slots
         self._seconds = seconds
@@ -137,6 +139,7 @@ class Scale:
             pings.append((time.perf_counter() - began) * 1000)
             time.sleep(0.02)
         jobs, used, commands = ended() - before, usage.since(), usage.commands()
+        self.commands = {name: row["calls"] / used["seconds"] for name, row in commands.items()}
         pings.sort()
         scripts = commands.get("evalsha", {"calls": 0, "usec": 0})
         slow = redis.slowlog_get(128)
