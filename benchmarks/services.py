@@ -24,6 +24,7 @@ import redis
 
 from cloudburst import Stack
 from cloudburst.commands import redis_server, services
+from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.hosts.local import LocalHost
 from cloudburst.model import Endpoints
 from cloudburst.stack import redis_binary
@@ -201,6 +202,17 @@ def end(process: subprocess.Popen[bytes], timeout_s: float = 20) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def ended_at(ensemble: Ensemble, timeout_s: float = 600, poll_s: float = 0.02) -> float:
+    """When its last job was recorded, to ``poll_s``: Unix time in seconds. Exits if not all finished."""
+    until(lambda: ensemble.status().complete, "the ensemble to end", timeout_s, poll_s)
+    ended = time.time()
+    status = ensemble.status()
+    if status.finished != status.total:
+        errors = [f"{group.count} × {group.error}" for group in ensemble.failures()]
+        raise SystemExit(f"not all jobs finished: {errors or status}")
+    return ended
 
 
 def free_port() -> int:

@@ -116,6 +116,16 @@ def points(params):
 def relative(params):
     return open("data.txt").read()
 
+def exit_without_a_word(params):
+    print("last words", flush=True)
+    os._exit(0)
+
+def crash_beside_a_child(params):
+    if os.fork() == 0:
+        time.sleep(60)
+    print("last words", flush=True)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
 def orphan(params):
     child = subprocess.Popen(["sleep", "60"])
     return child.pid

@@ -238,11 +238,18 @@ def test_a_returned_name_or_number_that_influxdb_does_not_take_is_no_failure(sta
 
 @pytest.mark.parametrize("isolation", ["reuse", "fork"])
 @pytest.mark.parametrize(
-    ("function", "words"), [("worker.crash", "SIGSEGV"), ("worker.hard_exit", "exited with status 3")]
+    ("function", "words"),
+    [
+        ("worker.crash", "SIGSEGV"),
+        ("worker.crash_beside_a_child", "SIGSEGV"),
+        ("worker.hard_exit", "exited with status 3"),
+        ("worker.exit_without_a_word", "exited with status 0"),
+    ],
 )
 def test_a_crash_ends_the_executor_and_its_last_words_remain(start, function, words, isolation):
     running = start(isolation=isolation)
 
+    running.call("worker.add", {"a": 1, "b": 2})
     assert running.call(function, {}) is None
 
     assert b"last words" in running.process.output_tail()
