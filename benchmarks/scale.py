@@ -7,6 +7,7 @@ docs/scale.md draws its conclusions from that. Writes benchmarks/results/scale.j
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import time
@@ -17,6 +18,9 @@ from typing import Any
 import measure
 import payloads
 import services
+
+MOST_PER_S = 4000
+"""Jobs that this many workers get through on one machine, at most."""
 
 GOALS = [
     measure.Goal("200 idle workers", "Redis CPU %", ours="idle", higher=False, peers=()),
@@ -111,19 +115,29 @@ class Scale:
         }
 
     def work(self, seconds: float) -> measure.Values:
-        """In the midst of an ensemble that keeps all slots busy for the whole measurement."""
-        jobs = int(self._slots / seconds * (self._seconds + 10)) + 2 * self._slots
+        """In the midst of an ensemble of jobs that take so long on average, and never run out."""
+        rate = min(self._slots / seconds, MOST_PER_S)
+        jobs = int(rate * (self._seconds + 2 * seconds + 10)) + 2 * self._slots
+        self._stack.redis.client.set("rq:suspended", 1)  # all jobs are there before the first starts
+        time.sleep(2)
         ensemble = self._submit(jobs, seconds)
-        # In the midst: slots that were filled at once do not end at once any more.
-        services.until(lambda: ensemble.status().ended > self._slots // 2, "the slots to fill", 120)
+        self._stack.redis.client.delete("rq:suspended")
+        time.sleep(3 + 2 * seconds)
         values = self._observe(lambda: ensemble.status().ended)
+        if not ensemble.status().waiting:
+            raise SystemExit(f"jobs of {seconds} s: {jobs} were too few")
         values["slots busy %"] = 100 * values["jobs/s"] * seconds / self._slots
         ensemble.cancel()
         services.until(lambda: ensemble.status().complete, "the end", 60)
         return values
 
     def _submit(self, jobs: int, seconds: float) -> Any:
-        descriptions = ({"seconds": seconds} | each for each in payloads.descriptions(jobs))
+        generator = random.Random(1)
+        descriptions = (
+            # Not all of one length: they would end in step.
+            {"seconds": round(seconds * generator.uniform(0.5, 1.5), 4)} | each
+            for each in payloads.descriptions(jobs)
+        )
         return self._stack.stack.submit(
             "scale", payload=self._payload, function="worker.nap", jobs=descriptions
         )
