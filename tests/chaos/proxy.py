@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import re
 import socket
 import struct
 import threading
@@ -35,6 +36,9 @@ BEFORE, ANSWERED, AFTER = Moment
 
 ANY = "*"
 FOREVER = math.inf
+
+_NOTHING = re.compile(rb"\*0\r\n|\*-1\r\n|_\r\n|\*2\r\n(:\d+|\*0)\r\n\*0\r\n")
+"""Replies that say nothing: no rows, nil, and no rows beside a number or no rows (claim and reap)."""
 
 HOLD_LIMIT_S = 60.0
 """A held call goes on after so long, so that a test that fails does not hang."""
@@ -66,7 +70,7 @@ class Call:
     @property
     def fruitful(self) -> bool:
         """Whether Redis answered with more than nothing (or has not answered): a claim that got jobs, say."""
-        return self.reply not in {b"*0\r\n", b"*-1\r\n", b"_\r\n", b"*2\r\n*0\r\n*0\r\n"}
+        return not _NOTHING.fullmatch(self.reply)
 
 
 class Cut(Exception):

@@ -27,7 +27,7 @@ from tests.points.misbehaving import Misbehaving, Write
 from tests.wait import wait_until
 
 WORKERS = 3
-SCRIPTS = ("claim", "finish", "beat", "reap", "give_back")
+SCRIPTS = ("claim", "finish", "beat", "reap", "give_back", "unclaim")
 MAX_ATTEMPTS = 12
 JOBS = 250
 """Per ensemble. The next one is submitted when most of the last are done."""
@@ -116,12 +116,13 @@ class Storm:
                 self._revive()
                 self._over.wait(self._dice.choice([0.0, 0.1, 0.5, 1.5]))
             self._calm_down()
+            self._over.set()
+            self._count()
         finally:
             self._over.set()
             for thread in (submitting, auditing):
                 thread.join()
-            self._database.end()
-        self._count()
+            self._database.end()  # not before the last spool is delivered
         return self.outcome
 
     def _submit_all(self, deadline: float, jobs: float) -> None:

@@ -52,6 +52,18 @@ def test_losing_every_third_of_a_scripts_calls_doubles_nothing(world: World, scr
         assert {record.attempt for record in records} == {1}
 
 
+def test_jobs_of_claims_whose_answers_are_lost_return_at_once_and_cost_no_attempt(world: World):
+    worker = world.worker(lease_s=30)
+    worker.proxy.when("claim", ANSWERED, cut, only=lambda call: call.fruitful, times=4)
+    worker.proxy.when("unclaim", ANSWERED, cut, times=1)
+
+    run = world.submit(10)
+
+    # Long before any lease could have run out; and four lost attempts would be more than there are.
+    records = world.finish(run, 15)
+    assert {(record.state, record.attempt) for record in records} == {("finished", 1)}
+
+
 @pytest.mark.parametrize("moment", [ANSWERED, BEFORE], ids=["answer", "call"])
 def test_losing_what_gives_jobs_back_doubles_nothing(world: World, moment: Moment):
     worker = world.worker(lease_s=2)
@@ -89,7 +101,7 @@ def test_a_worker_that_takes_over_while_answers_are_lost_starts_after_all(world:
 
 def test_answers_lost_of_everything_at_once_double_nothing(world: World):
     workers = world.pair(lease_s=2)
-    scripts = ["claim", "finish", "beat", "reap", "give_back"]
+    scripts = ["claim", "finish", "beat", "reap", "give_back", "unclaim"]
     for n, worker in enumerate(workers):
         worker.proxy.when(scripts, ANSWERED, EveryNth(7 + n), times=math.inf)
 
