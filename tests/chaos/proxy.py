@@ -37,8 +37,8 @@ BEFORE, ANSWERED, AFTER = Moment
 ANY = "*"
 FOREVER = math.inf
 
-_NOTHING = re.compile(rb"\*0\r\n|\*-1\r\n|_\r\n|\*2\r\n(:\d+|\*0)\r\n\*0\r\n")
-"""Replies that say nothing: no rows, nil, and no rows beside a number or no rows (claim and reap)."""
+_NOTHING = re.compile(rb"\*0\r\n|\*-1\r\n|_\r\n|\*2\r\n\*0\r\n\*0\r\n|\*3\r\n:\d+\r\n:\d+\r\n\*0\r\n")
+"""Replies that say nothing: no rows, nil, no rows twice (reap), and no rows beside two numbers (claim)."""
 
 HOLD_LIMIT_S = 60.0
 """A held call goes on after so long, so that a test that fails does not hang."""
