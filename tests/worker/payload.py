@@ -86,6 +86,9 @@ def disturb(params):
             pass
     time.sleep(5)
 
+def undecodable(params):
+    raise ValueError(os.fsdecode(b"caf\\xe9.inp"))
+
 def large(params):
     return "x" * params["bytes"]
 

@@ -239,7 +239,8 @@ def _finish_arguments(outcome: Outcome) -> Iterable[str | bytes | int | float]:
     if outcome.state == "finished":
         return (*head, outcome.value, encoding.return_value(outcome.value, pickled=claim.pickled))
     exception = encoding.exception(outcome.traceback or outcome.error)
-    return (*head, outcome.error, outcome.fingerprint, exception, encoding.output(outcome.output))
+    error = outcome.error.encode("utf-8", "replace")  # undecodable file names are in messages, too
+    return (*head, error, outcome.fingerprint, exception, encoding.output(outcome.output))
 
 
 def _loss_arguments(loss: Loss) -> Iterable[str | bytes | int | float]:
