@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cloudburst.commands import redis_server
 from tests.chaos.proxy import BEFORE
 from tests.chaos.world import LEASE_S, World
 from tests.conftest import redis_binary
@@ -22,15 +23,10 @@ def append_only_file(world: World) -> Path:
     return parts[-1] if parts else directory / "appendonly.aof"
 
 
-def repair(file: Path) -> None:
-    """Take an unfinished transaction off the end of the file: whoever runs Redis must do this.
-
-    By itself Redis (6.2 and later; valkey#4342) takes off only the unfinished command. The open MULTI stays,
-    and at the restart after the next half of the script that wrote it is applied, with what came since.
-    """
-    manifests = list(file.parent.glob("*.manifest"))
-    argv = ["redis-check-aof", "--fix", str(manifests[0] if manifests else file)]
-    subprocess.run(argv, executable=redis_binary(), input=b"y\n", stdout=subprocess.DEVNULL, check=True)
+def repair(directory: Path) -> None:
+    """What a stack does before it starts Redis."""
+    server = redis_server.RedisServer(Path(redis_binary()), 0, directory, directory / "redis.conf")
+    subprocess.run(server.repair().argv, check=True)
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -76,7 +72,7 @@ def test_what_was_synced_survives_a_cut_file_and_the_rest_is_run_again_once(worl
         file = append_only_file(world)
         with file.open("r+b") as tail:
             tail.truncate(dice.randint(synced, file.stat().st_size))
-        repair(file)
+        repair(server.directory)
         server.start()
 
         assert world.redis.xrange(f"cb:ens:{run.ensemble}:results")[: len(acknowledged)] == acknowledged

@@ -263,6 +263,23 @@ def test_a_killed_queue_keeps_its_data_and_the_worker_goes_on(well: Stack) -> No
     assert after["worker"] == before["worker"]
 
 
+def test_half_of_a_script_that_a_power_cut_left_is_taken_off_before_the_queue_starts(well: Stack) -> None:
+    where = config.endpoints(well.environ)
+    with redis.Redis.from_url(where.redis_url) as client:
+        client.eval("redis.call('SET', 'torn-1', 1) redis.call('SET', 'torn-2', 1)", 0)
+        wait_until(lambda: not client.info("persistence")["aof_pending_bio_fsync"], 5, "the fsync")
+        queue = well.pids()["queue"]
+        psutil.Process(queue).kill()
+        wait_until(lambda: zombie(queue), 5, "its end")
+        (file,) = (well.paths.root / "redis").rglob("*.aof")
+        file.write_bytes(file.read_bytes()[: file.read_bytes().rindex(b"torn-2")])
+
+        well.up()
+
+        assert client.get("torn-1") is None
+    assert b"torn-1" not in file.read_bytes()
+
+
 def test_a_pid_that_is_another_process_now_is_a_stale_pid_file(well: Stack) -> None:
     # given: the record of queue-dash names a process that is not it
     own = well.pids()["queue-dash"]

@@ -11,6 +11,26 @@ OLDEST = (6, 2)
 """LPOP with a count, BLMOVE and GETDEL came with this version."""
 
 
+TORN_BYTES = 64 << 20
+"""What the last script before a power cut can have left unfinished at the end of the append-only file."""
+
+# redis-server is redis-check-aof, too, if it is called so. Redis itself takes off an unfinished command, but
+# leaves the MULTI before it open: at the next start but one, half of a script would be applied (valkey#4342).
+_REPAIR = r"""
+for file in "$2"/appendonlydir/*.manifest "$2"/appendonly.aof; do
+  [ -e "$file" ] || continue
+  found=$( (exec -a redis-check-aof "$1" "$file") 2>&1 ) && exit 0
+  torn=$(sed -n 's/.*diff=\([0-9]*\).*/\1/p' <<<"$found" | tail -n 1)
+  if [ -z "$torn" ] || [ "$torn" -gt "$3" ]; then
+    echo "$file is damaged, not only at its end: $found"
+    exit 0  # Redis says so, too, and does not start
+  fi
+  echo "$file ends with an unfinished script, which is taken off"
+  echo y | (exec -a redis-check-aof "$1" --fix "$file")
+done
+"""
+
+
 @dataclass(frozen=True)
 class RedisServer:
     """One Redis server process; the password stays out of ``repr``."""
@@ -52,6 +72,15 @@ class RedisServer:
 
     def command(self) -> Command:
         return Command((str(self.binary), str(self.config_file)))
+
+    def repair(self) -> Command:
+        """To be run before each start: after a power cut, half of a script may stand at the end of the file.
+
+        Cuts off at most TORN_BYTES. What it has done goes to its stdout; nothing, as a rule.
+        """
+        return Command(
+            ("bash", "-c", _REPAIR, "repair", str(self.binary), str(self.directory), str(TORN_BYTES))
+        )
 
 
 def version(binary: Path) -> Command:

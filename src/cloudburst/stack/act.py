@@ -17,6 +17,9 @@ from cloudburst.stack.plan import Plan
 from cloudburst.stack.records import Record
 from cloudburst.stack.service import Service
 
+PREPARE_S = 600.0
+"""How long it may take to look through a large append-only file."""
+
 LOG_LIMIT_BYTES = 20 * 1024 * 1024
 """A log that is larger when its service starts makes room; the one before it is kept."""
 
@@ -91,6 +94,10 @@ class Act:
     def _start(self, service: Service, started: list[tuple[Service, Process]]) -> None:
         for path, text in service.files.items():
             write_private(path, text)
+        if service.before:
+            done = self._host.run(service.before, PREPARE_S)
+            with self._paths.log(service.name).open("a", encoding="utf-8") as log:
+                log.write(done.stdout)
         process = self._host.start(service.command, self._paths.log(service.name))
         started.append((service, process))  # before anything can fail, such as the disk being full
         records.write(self._paths, Record(service.name, process, service.grace_s, service.settings))

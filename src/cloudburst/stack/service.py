@@ -27,3 +27,5 @@ class Service:
     """How long it may take to get ready; a loaded laptop needs seconds."""
     files: Mapping[Path, str] = field(default_factory=dict, repr=False)
     """Written before it starts, for this user's eyes only."""
+    before: Command | None = None
+    """Run before it starts; what it prints is worth a line in the log."""
