@@ -636,10 +636,11 @@ class Executor:
         time_ns = int(job["created"] * 1e6) * 1000 + job["index"] * 1000
         tags = {"ensemble": job["ensemble"]}
         try:
-            self.points.write("result", numbers, tags=tags, time=time_ns)
+            line = self.points.encode("result", numbers, tags, time_ns)
         except ValueError:
             fitting = {name: number for name, number in numbers.items() if self._fits(name)}
-            self.points.write("result", fitting, tags=tags, time=time_ns)
+            line = self.points.encode("result", fitting, tags, time_ns)
+        self._send_points(line + "\n")
 
     def _fits(self, name: str) -> bool:
         """Whether InfluxDB takes a field of that name."""
