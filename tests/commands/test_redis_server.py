@@ -93,7 +93,16 @@ def test_a_file_that_is_damaged_in_its_middle_is_left_to_whoever_runs_redis(
 ) -> None:
     file = tmp_path / "appendonly.aof"
     file.write_bytes(SELECTED + SCRIPT + b"damage" + SCRIPT * 100)
-    monkeypatch.setattr(redis_server, "TORN_BYTES", 100)
 
     assert "damaged" in run_repair(tmp_path)
     assert file.read_bytes().count(b"EXEC") == 101
+
+
+def test_more_than_one_script_is_not_taken_off(tmp_path: Path, monkeypatch) -> None:
+    file = tmp_path / "appendonly.aof"
+    torn = command("MULTI") + command("SET", "a", "x" * 200)
+    file.write_bytes(SELECTED + torn)
+    monkeypatch.setattr(redis_server, "TORN_BYTES", 100)
+
+    assert "damaged" in run_repair(tmp_path)
+    assert file.read_bytes() == SELECTED + torn

@@ -21,7 +21,7 @@ for file in "$2"/appendonlydir/*.manifest "$2"/appendonly.aof; do
   [ -e "$file" ] || continue
   found=$( (exec -a redis-check-aof "$1" "$file") 2>&1 ) && exit 0
   torn=$(sed -n 's/.*diff=\([0-9]*\).*/\1/p' <<<"$found" | tail -n 1)
-  if [ -z "$torn" ] || [ "$torn" -gt "$3" ]; then
+  if [ -z "$torn" ] || [ "$torn" -gt "$3" ] || grep -q "Expected prefix" <<<"$found"; then
     echo "$file is damaged, not only at its end: $found"
     exit 0  # Redis says so, too, and does not start
   fi
