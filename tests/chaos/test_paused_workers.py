@@ -19,13 +19,8 @@ from tests.chaos.world import LEASE_S, World
 from tests.wait import wait_until
 
 
-def test_a_worker_paused_while_its_job_runs_records_nothing_of_it(world: World):
-    survivor = world.idle_survivor()
-    paused = world.worker(slots=1)
-    run = world.submit(1, s=1)
-    wait_until(run.notes, what="the job to start")
-
-    # The executor goes on and ends the job; only its worker does not hear of it.
+def pause_for_two_leases(world, paused, survivor, run):
+    """The job is run elsewhere meanwhile; the records that there are before the worker goes on."""
     paused.pause()
     stopped_at = time.monotonic()
     survivor.resume()
@@ -33,6 +28,17 @@ def test_a_worker_paused_while_its_job_runs_records_nothing_of_it(world: World):
     wait_until(lambda: time.monotonic() > stopped_at + 2 * LEASE_S, 2 * LEASE_S + 1, "two leases to pass")
     before = world.redis.xrange(f"cb:ens:{run.ensemble}:results")
     paused.resume()
+    return before
+
+
+def test_a_worker_paused_while_its_job_runs_records_nothing_of_it(world: World):
+    survivor = world.idle_survivor()
+    paused = world.worker(slots=1)
+    run = world.submit(1, s=1)
+    wait_until(run.notes, what="the job to start")
+
+    # The executor goes on and ends the job; only its worker does not hear of it.
+    before = pause_for_two_leases(world, paused, survivor, run)
 
     wait_until(lambda: "its lease" in world.log(paused), what="the paused worker to notice")
     world.finish(run)
@@ -49,13 +55,7 @@ def test_a_finish_that_arrives_after_twice_the_lease_is_refused(world: World):
     call = held.wait()
 
     # The whole machine stands still, with the finish of its job on the way.
-    paused.pause()
-    stopped_at = time.monotonic()
-    survivor.resume()
-    wait_until(lambda: world.complete(run), 20, "the job to be run elsewhere")
-    wait_until(lambda: time.monotonic() > stopped_at + 2 * LEASE_S, 2 * LEASE_S + 1, "two leases to pass")
-    before = world.redis.xrange(f"cb:ens:{run.ensemble}:results")
-    paused.resume()
+    before = pause_for_two_leases(world, paused, survivor, run)
     held.release()
 
     wait_until(lambda: call.reply, what="the answer to the late finish")
