@@ -19,15 +19,17 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from cloudburst import names
 from cloudburst.config import WorkerConfig
-from cloudburst.model import PayloadSettings
+from cloudburst.model import PayloadSettings, Provenance
 from cloudburst.rqwire.leases import Claim
 from cloudburst.worker import executor
 from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.runtime import Runtime
 from cloudburst.worker.supervisor import Worker
 
-RUNTIME = Runtime("digest", Path("/nowhere"), Path(sys.executable), "environment", PayloadSettings())
+PROVENANCE = Provenance("digest", "environment", "3.11", "linux", names.VERSION)
+RUNTIME = Runtime("digest", Path("/nowhere"), Path(sys.executable), PayloadSettings(), PROVENANCE)
 
 
 class Clock:

@@ -103,6 +103,8 @@ class WorkerConfig:
     """A job whose worker has not been heard of for so long is run again elsewhere."""
     grace_s: float = 30.0
     """After SIGTERM, running jobs get so long to finish."""
+    image: str = ""
+    """Digest of the image that the worker runs in; "" outside of one."""
 
     def __repr__(self) -> str:
         return f"WorkerConfig(queue={self.queue!r}, slots={self.slots}, state_dir={str(self.state_dir)!r})"
@@ -132,6 +134,7 @@ class WorkerConfig:
             allow_pickle=flag(environ, "CLOUDBURST_ALLOW_PICKLE"),
             lease_s=float(integer(environ, "CLOUDBURST_LEASE_S", 15, low=1)),
             grace_s=float(integer(environ, "CLOUDBURST_GRACE_S", 30)),
+            image=environ.get("CLOUDBURST_IMAGE", ""),
         )
 
 

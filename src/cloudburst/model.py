@@ -104,6 +104,24 @@ class EnsembleStatus:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """What a job ran on: equal for all jobs of a worker with the same payload."""
+
+    payload: str
+    """SHA-256 of the payload's contents."""
+    environment: str
+    """Digest of the environment."""
+    python: str
+    """Such as ``3.11.7``."""
+    platform: str
+    """System, architecture, ABI and C library."""
+    cloudburst: str
+    """Version of the worker."""
+    image: str = ""
+    """Digest of the node's image; "" where workers do not run in one."""
+
+
+@dataclass(frozen=True)
 class JobRecord:
     """The one entry that a job has in its ensemble's result stream."""
 
@@ -123,6 +141,8 @@ class JobRecord:
     fingerprint: str
     """Equal for failures of the same kind at the same place."""
     description: dict[str, Any]
+    payload: str = ""
+    """SHA-256 of the payload that the job ran with; "" when it never started."""
 
 
 @dataclass(frozen=True)

@@ -31,3 +31,23 @@ OUTPUT_LIMIT_BYTES = 64 * 1024
 
 DESCRIPTION_LIMIT_BYTES = 512 * 1024
 """Largest JSON encoding of one job description; larger inputs belong in the file store."""
+
+
+def stored_payload(digest: str) -> str:
+    """Name in the file store of the payload with that digest."""
+    return f"payloads/{digest}.zip"
+
+
+def stored_lock(digest: str) -> str:
+    """Name in the file store of the Pipfile.lock that is used for that payload, if it brings none itself."""
+    return f"payloads/{digest}.lock"
+
+
+def stored_environment(digest: str) -> str:
+    """Name in the file store of the packed environment with that digest; its description is beside it."""
+    return f"environments/{digest}.tar.zst"
+
+
+def stored_environment_record(digest: str) -> str:
+    """Name in the file store of what describes that environment; there once its archive is."""
+    return f"environments/{digest}.json"

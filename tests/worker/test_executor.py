@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cloudburst.model import PayloadSettings
+from cloudburst.model import PayloadSettings, Provenance
 from cloudburst.points import line
 from cloudburst.rqwire.leases import Claim
 from cloudburst.worker import executor, interpreters, process
@@ -22,6 +22,8 @@ from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.runtime import Runtime
 from tests.wait import wait_until
 from tests.worker import payload
+
+PROVENANCE = Provenance("digest", "environment", "3.11", "linux", "0.1.0")
 
 ENVIRON = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
 
@@ -32,7 +34,7 @@ class Running:
     def __init__(
         self, directory: Path, payload_dir: Path, *, allow_pickle=True, python=sys.executable, **settings
     ):
-        runtime = Runtime("digest", payload_dir, Path(python), "env", PayloadSettings(**settings))
+        runtime = Runtime("digest", payload_dir, Path(python), PayloadSettings(**settings), PROVENANCE)
         self.process = ExecutorProcess(
             runtime, directory, ENVIRON, kept_dir=directory / "kept", points=True, allow_pickle=allow_pickle
         )

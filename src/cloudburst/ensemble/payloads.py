@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from cloudburst import archive
+from cloudburst import archive, names
 from cloudburst.config import payload_settings
 from cloudburst.errors import PayloadError
 from cloudburst.filestore.client import FileStore
@@ -23,12 +23,12 @@ def place(store: FileStore, payload: str | Path, function: str | None) -> str:
     PayloadError or ConfigError when it would not run, FileStoreError when it cannot be stored.
     """
     if isinstance(payload, str) and _DIGEST.fullmatch(payload) and not Path(payload).exists():
-        if not store.exists(_stored(payload)):
+        if not store.exists(names.stored_payload(payload)):
             raise PayloadError(f"payload {payload}: not in the file store: submit its directory or zip file")
         return payload
     with zipped(Path(payload), function) as (path, digest):
-        if store.etag(_stored(digest)) != digest:
-            store.put(_stored(digest), path)
+        if store.etag(names.stored_payload(digest)) != digest:
+            store.put(names.stored_payload(digest), path)
         return digest
 
 
@@ -65,7 +65,3 @@ def _check(payload: Path, folder: Path, function: str | None) -> None:
         raise PayloadError(str(error).replace(str(unpacked), str(payload))) from error
     except OSError as error:
         raise PayloadError(f"{payload}: cannot be unpacked in {folder} ({error.strerror})") from error
-
-
-def _stored(digest: str) -> str:
-    return f"payloads/{digest}.zip"

@@ -38,6 +38,7 @@ class Environment:
     directory: Path
     """Holds the virtual environment, and the Pipfile and Pipfile.lock it was made from."""
     python_version: str
+    platform: str
     built_s: float
     """How long building it took, whenever that was."""
 
@@ -89,7 +90,9 @@ def _complete(directory: Path) -> Environment | None:
     """None as well when the interpreter that it was made from has gone."""
     try:
         record = json.loads((directory / _COMPLETE).read_text(encoding="utf-8"))
-        found = Environment(directory.name, directory, record["python_version"], record["built_s"])
+        found = Environment(
+            directory.name, directory, record["python_version"], record["platform"], record["built_s"]
+        )
     except FileNotFoundError:
         return None
     except (ValueError, KeyError):
@@ -112,7 +115,9 @@ def _build(
         (directory / "Pipfile.lock").write_text(lock.text, encoding="utf-8")
         _install(directory, lock, interpreter, installing(tools, scratch), held)
         shutil.rmtree(scratch)
-        built = Environment(directory.name, directory, interpreter.version, time.monotonic() - started)
+        built = Environment(
+            directory.name, directory, interpreter.version, interpreter.platform, time.monotonic() - started
+        )
         _mark(built, lock, interpreter)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)

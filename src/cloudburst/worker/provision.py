@@ -13,6 +13,7 @@ from cloudburst import archive, names
 from cloudburst.config import WorkerConfig, payload_settings
 from cloudburst.errors import BuildError, CloudburstError, ConfigError, FileStoreError, PayloadError
 from cloudburst.filestore.client import FileStore
+from cloudburst.model import Provenance
 from cloudburst.worker import environment
 from cloudburst.worker.runtime import Runtime
 
@@ -55,6 +56,7 @@ class Provisioner:
         self._payloads_dir = config.state_dir / "payloads"
         self._environments_dir = config.state_dir / "environments"
         self._node = config.node
+        self._image = config.image
         self._environ = environ
         self._called = called
         self._note = note
@@ -164,7 +166,10 @@ class Provisioner:
         built = environment.build(
             directory, self._environments_dir, note=note, environ=self._environ, stop=self._stop
         )
-        return Runtime(payload, directory, built.python, built.digest, settings)
+        provenance = Provenance(
+            payload, built.digest, built.python_version, built.platform, names.VERSION, self._image
+        )
+        return Runtime(payload, directory, built.python, settings, provenance)
 
     def _fetch(self, payload: str, directory: Path) -> None:
         zipped = directory.with_suffix(".zip")
@@ -182,7 +187,7 @@ class Provisioner:
 
     def _download(self, payload: str, target: Path) -> None:
         """From where clients put payloads, else the current worker.zip if it is the one."""
-        name = f"payloads/{payload}.zip"
+        name = names.stored_payload(payload)
         if self._store.etag(name) is None and self._store.etag(names.PAYLOAD_NAME) == payload:
             name = names.PAYLOAD_NAME
         self._store.get(name, target, expect_sha256=payload)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloudburst.config import WorkerConfig
-from cloudburst.model import PayloadSettings
+from cloudburst.model import PayloadSettings, Provenance
 
 _HIDDEN_PREFIXES = ("CLOUDBURST_", "REDIS_", "FILE_HOST", "INFLUX_", "PYTHON", "PIP_", "PIPENV_", "UV_")
 _HIDDEN_PARTS = ("TOKEN", "PASSWORD", "SECRET", "CREDENTIAL")
@@ -32,9 +32,9 @@ class Runtime:
     payload_dir: Path
     python: Path
     """Interpreter of the payload's environment."""
-    environment: str
-    """Digest of the environment."""
     settings: PayloadSettings
+    provenance: Provenance
+    """What the records of its jobs say that they ran on."""
 
 
 def executor_environ(runtime: Runtime, config: WorkerConfig, environ: Mapping[str, str]) -> dict[str, str]:
