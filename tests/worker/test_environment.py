@@ -16,7 +16,7 @@ import pytest
 from cloudburst.errors import BuildError
 from cloudburst.worker import environment, interpreters
 from cloudburst.worker.dependencies import Lock, Pipfile
-from cloudburst.worker.environment import BuildStopped, Environment
+from cloudburst.worker.environment import BuildStopped, Environment, Recipe
 from tests.wait import wait_until
 from tests.worker.package_index import PackageIndex, make_wheel
 
@@ -67,7 +67,7 @@ class Tide:
         self.environments = folder / "environments"
         self.notes: list[str] = []
         self.payload = payload(folder / "payload", self.pipfile)
-        self.built = environment.build(
+        self.built = environment.of_payload(
             self.payload, self.environments, environ=environ, note=self.notes.append
         )
 
@@ -118,7 +118,7 @@ class TestWhatIsBuilt:
     def test_is_used_again_without_any_tool(self, tide: Tide, environ: dict[str, str]) -> None:
         notes: list[str] = []
 
-        again = environment.build(tide.payload, tide.environments, environ=environ, note=notes.append)
+        again = environment.of_payload(tide.payload, tide.environments, environ=environ, note=notes.append)
 
         assert (again.directory, again.digest) == (tide.built.directory, tide.built.digest)
         assert notes == []
@@ -129,7 +129,7 @@ class TestWhatIsBuilt:
         other = payload(tmp_path / "other", Tide.pipfile + "\n[scripts]\nx = 'y'\n", tide.lock)
         notes: list[str] = []
 
-        shared = environment.build(other, tide.environments, environ=environ, note=notes.append)
+        shared = environment.of_payload(other, tide.environments, environ=environ, note=notes.append)
 
         assert shared.digest == tide.built.digest
         assert notes == []
@@ -143,7 +143,11 @@ class TestWhatIsBuilt:
         model = payload(tmp_path / "payload", Tide.pipfile, json.dumps(lock))
 
         assert json.dumps(lock, indent=4, sort_keys=True) != tide.lock.strip()
-        assert environment.build(model, tide.environments, environ=environ).digest == tide.built.digest
+        assert environment.of_payload(model, tide.environments, environ=environ).digest == tide.built.digest
+
+
+def digest(lock: Lock, interpreter: interpreters.Interpreter) -> str:
+    return Recipe(Pipfile(Path("payload"), "", {}), lock, interpreter).digest
 
 
 class TestDigest:
@@ -153,7 +157,7 @@ class TestDigest:
     def test_does_not_depend_on_where_packages_come_from(self) -> None:
         elsewhere = Lock('{"default": {"six": {"version": "==1.17.0"}}, "develop": {"pytest": {}}}')
 
-        assert environment.digest(elsewhere, self.OWN) == environment.digest(self.LOCK, self.OWN)
+        assert digest(elsewhere, self.OWN) == digest(self.LOCK, self.OWN)
 
     @pytest.mark.parametrize(
         ("lock", "version", "platform"),
@@ -166,7 +170,7 @@ class TestDigest:
     def test_depends_on_versions_python_and_platform(self, lock: Lock, version: str, platform: str) -> None:
         other = interpreters.Interpreter(Path("/usr/bin/python3"), version, platform)
 
-        assert environment.digest(lock, other) != environment.digest(self.LOCK, self.OWN)
+        assert digest(lock, other) != digest(self.LOCK, self.OWN)
 
 
 class TestFailures:
@@ -175,7 +179,7 @@ class TestFailures:
     ) -> BuildError:
         environments = folder / "environments"
         with pytest.raises(BuildError) as caught:
-            environment.build(payload(folder / "payload", pipfile, lock), environments, environ=environ)
+            environment.of_payload(payload(folder / "payload", pipfile, lock), environments, environ=environ)
         assert list(environments.rglob(".venv")) == []
         return caught.value
 
@@ -198,7 +202,7 @@ class TestFailures:
 
     def test_no_pipfile(self, environ: dict[str, str], tmp_path: Path) -> None:
         with pytest.raises(BuildError, match="the payload has no Pipfile"):
-            environment.build(tmp_path, tmp_path / "environments", environ=environ)
+            environment.of_payload(tmp_path, tmp_path / "environments", environ=environ)
 
     def test_a_lock_that_does_not_match_the_pipfile_in_pipenvs_words(
         self, tide: Tide, environ: dict[str, str], tmp_path: Path
@@ -276,7 +280,7 @@ class TestInterruptions:
 
         def build() -> None:
             try:
-                outcome.append(environment.build(model, environments, environ=environ, stop=stop))
+                outcome.append(environment.of_payload(model, environments, environ=environ, stop=stop))
             except BuildStopped as stopped:
                 outcome.append(stopped)
 
@@ -316,7 +320,8 @@ def builder(model: Path, environments: Path, environ: Mapping[str, str]) -> subp
     """A process that builds, and prints its notes and then the environment's directory."""
     code = (
         "import os, sys; from pathlib import Path; from cloudburst.worker import environment\n"
-        "built = environment.build(Path(sys.argv[1]), Path(sys.argv[2]), environ=os.environ, note=print)\n"
+        "paths = map(Path, sys.argv[1:])\n"
+        "built = environment.of_payload(*paths, environ=os.environ, note=print)\n"
         "print(built.directory)"
     )
     argv = [sys.executable, "-u", "-c", code, str(model), str(environments)]
@@ -344,7 +349,7 @@ def test_a_wheel_that_comes_with_the_payload_is_installed_and_its_contents_are_p
     payload(model, f'[packages]\nlevee = {{file = "./vendor/{wheel.name}"}}\n')
     contents = Pipfile.of(model).local_digest
 
-    built = environment.build(model, tmp_path / "environments", environ=environ)
+    built = environment.of_payload(model, tmp_path / "environments", environ=environ)
 
     assert says(built, "import levee; print(levee.VERSION)") == "0.1"
     make_wheel(model / "vendor", "levee", "0.2").replace(wheel)
@@ -373,6 +378,6 @@ def test_the_examples_lock_matches_its_pipfile_and_names_no_index(tmp_path: Path
 def test_a_lock_without_sources_installs_from_the_index_of_this_machine(tmp_path: Path) -> None:
     model = payload(tmp_path / "payload", '[packages]\nsix = "*"\n')
 
-    built = environment.build(model, tmp_path / "environments", environ=os.environ)
+    built = environment.of_payload(model, tmp_path / "environments", environ=os.environ)
 
     assert says(built, "import six; print(six.PY3)") == "True"

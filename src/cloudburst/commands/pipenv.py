@@ -23,6 +23,12 @@ _MISLEADING = re.compile(
 
 _INDEXES = frozenset({"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"})
 
+_OPTIONS = re.compile(
+    r"CC|CXX|FC|CFLAGS|CPPFLAGS|CXXFLAGS|FFLAGS|LDFLAGS|(PIP|UV)_(NO_BINARY|ONLY_BINARY|NO_BUILD)\w*"
+    r"|(PIP|UV)_(GLOBAL_OPTION|CONFIG_SETTINGS?|BUILD_CONSTRAINT|NO_BUILD_ISOLATION)\w*"
+)
+"""Names of variables that change what is installed from the same lock."""
+
 _PIPENV = {
     "PIPENV_VENV_IN_PROJECT": "1",
     "PIPENV_IGNORE_VIRTUALENVS": "1",
@@ -54,6 +60,11 @@ def environ_for_tools(environ: Mapping[str, str], cache_dir: Path) -> dict[str, 
         "VIRTUALENV_OVERRIDE_APP_DATA": str(cache_dir / "virtualenv"),
     }
     return caches | kept
+
+
+def options(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Variables that change the bytes of what is installed, sorted by name."""
+    return tuple(sorted((name, value) for name, value in environ.items() if _OPTIONS.fullmatch(name)))
 
 
 def without_indexes(environ: Mapping[str, str]) -> dict[str, str]:

@@ -93,26 +93,48 @@ def _is_local(entry: dict[str, Any]) -> bool:
     return "path" in entry or "://" not in entry.get("file", "://")
 
 
-def lock_of(pipfile: Pipfile, interpreter: Interpreter, locks_dir: Path, tools: Tools) -> Lock:
-    """The payload's own lock if it has one and it matches, else one that is made once per Pipfile.
+def own_lock(pipfile: Pipfile, locks_dir: Path, tools: Tools) -> Lock | None:
+    """The lock that the payload brings; None when it brings none. BuildError when it does not match.
 
-    Raises BuildError when it does not match, or when the Pipfile cannot be resolved.
+    That it matches is remembered in ``locks_dir``, so that asking again runs nothing.
     """
-    locks_dir.mkdir(parents=True, exist_ok=True)
     own = pipfile.payload / "Pipfile.lock"
-    if own.exists():
-        return _verified(pipfile, own.read_text(encoding="utf-8"), locks_dir, tools)
-    seed = "\0".join([pipfile.text, pipfile.local_digest, interpreter.version, interpreter.platform])
-    path = locks_dir / _sha256(seed) / "Pipfile.lock"
-    with tools.exclusively(path.parent.with_suffix(".flock"), "this Pipfile.lock") as held:
+    if not own.exists():
+        return None
+    return _verified(pipfile, own.read_text(encoding="utf-8"), locks_dir, tools)
+
+
+def lock_key(pipfile: Pipfile, interpreter: Interpreter) -> str:
+    """Equal for payloads that can use the same lock, should they bring none."""
+    return _sha256(pipfile.text, pipfile.local_digest, interpreter.version, interpreter.platform)
+
+
+def make_lock(
+    pipfile: Pipfile, interpreter: Interpreter, into: Path, tools: Tools, held: int | None = None
+) -> Lock:
+    """Resolve the Pipfile with pipenv; ``into`` is a directory that is made for it, and removed.
+
+    BuildError when it cannot be resolved.
+    """
+    shutil.rmtree(into, ignore_errors=True)  # of a build that was interrupted
+    try:
+        return _made(pipfile, interpreter, into, tools, held)
+    finally:
+        shutil.rmtree(into, ignore_errors=True)
+
+
+def local_lock(pipfile: Pipfile, interpreter: Interpreter, locks_dir: Path, tools: Tools) -> Lock:
+    """The payload's own lock, else one that is made once per Pipfile and kept in ``locks_dir``."""
+    own = own_lock(pipfile, locks_dir, tools)
+    if own is not None:
+        return own
+    path = locks_dir / f"{lock_key(pipfile, interpreter)}.lock"
+    with tools.exclusively(path.with_suffix(".flock"), "this Pipfile.lock") as held:
         if not path.exists():
-            draft = path.parent.with_suffix(".draft")
-            shutil.rmtree(draft, ignore_errors=True)  # of a build that was interrupted
-            try:
-                _make(pipfile, interpreter, draft, tools, held)
-                draft.joinpath("made").rename(path.parent)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
+            lock = make_lock(pipfile, interpreter, path.with_suffix(".draft"), tools, held)
+            draft = path.with_suffix(".new")
+            draft.write_text(lock.text, encoding="utf-8")
+            draft.replace(path)
     return Lock(path.read_text(encoding="utf-8"))
 
 
@@ -124,6 +146,7 @@ def _verified(pipfile: Pipfile, text: str, locks_dir: Path, tools: Tools) -> Loc
         raise BuildError(
             f"Pipfile.lock: not a lock of pipenv ({error}): make it again with 'pipenv lock'"
         ) from error
+    locks_dir.mkdir(parents=True, exist_ok=True)
     marker = locks_dir / f"{_sha256(pipfile.text, text)}.verified"
     if marker.exists():
         return lock
@@ -144,8 +167,7 @@ def _verified(pipfile: Pipfile, text: str, locks_dir: Path, tools: Tools) -> Loc
         )
 
 
-def _make(pipfile: Pipfile, interpreter: Interpreter, draft: Path, tools: Tools, held: int) -> None:
-    """Leave the lock in ``draft/made/Pipfile.lock``."""
+def _made(pipfile: Pipfile, interpreter: Interpreter, draft: Path, tools: Tools, held: int | None) -> Lock:
     tools.note("resolving the Pipfile with pipenv, as there is no Pipfile.lock")
     project, output = draft / "project", draft / "output"
     project.mkdir(parents=True)
@@ -161,9 +183,7 @@ def _make(pipfile: Pipfile, interpreter: Interpreter, draft: Path, tools: Tools,
     made = json.loads((project / "Pipfile.lock").read_text(encoding="utf-8"))
     if "source" not in pipfile.table:
         _forget_index(made)
-    text = json.dumps(made, indent=4, sort_keys=True) + "\n"
-    draft.joinpath("made").mkdir()
-    draft.joinpath("made", "Pipfile.lock").write_text(text, encoding="utf-8")
+    return Lock(json.dumps(made, indent=4, sort_keys=True) + "\n")
 
 
 def _forget_index(lock: dict[str, Any]) -> None:

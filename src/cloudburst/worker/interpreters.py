@@ -23,7 +23,8 @@ _QUESTION = """
 import json, os, platform, sys, sysconfig
 base = getattr(sys, "_base_executable", None) or sys.executable
 tag = sysconfig.get_config_var("SOABI") or sys.implementation.cache_tag
-print(json.dumps([os.path.realpath(base), platform.python_version(), sysconfig.get_platform() + "-" + tag]))
+parts = [sysconfig.get_platform(), tag, "".join(platform.libc_ver())]
+print(json.dumps([os.path.realpath(base), platform.python_version(), "-".join(filter(None, parts))]))
 """
 
 
@@ -35,7 +36,7 @@ class Interpreter:
     version: str
     """Such as ``3.11.7``."""
     platform: str
-    """System, architecture and ABI: compiled packages are for exactly one."""
+    """System, architecture, ABI and C library: compiled packages are for exactly one."""
 
     def is_version(self, wanted: str) -> bool:
         """Whether ``3.11.7`` is what is meant by ``3``, ``3.11`` or ``3.11.7``."""

@@ -163,7 +163,7 @@ class Provisioner:
             settings = payload_settings(directory)
         except ConfigError as error:
             raise PayloadError(str(error)) from error
-        built = environment.build(
+        built = environment.of_payload(
             directory, self._environments_dir, note=note, environ=self._environ, stop=self._stop
         )
         provenance = Provenance(

@@ -45,6 +45,23 @@ class Tools:
     """Gets short lines for humans about what is being done."""
     stop: threading.Event
 
+    @classmethod
+    def of(
+        cls,
+        environ: Mapping[str, str],
+        environments_dir: Path,
+        note: Callable[[str], None] = lambda text: None,
+        stop: threading.Event | None = None,
+    ) -> Tools:
+        """With what they need of the worker's variables; their caches are beside the environments."""
+        cache = environments_dir.absolute() / "cache"
+        return cls(pipenv.environ_for_tools(environ, cache), note, stop or threading.Event())
+
+    @property
+    def options(self) -> tuple[tuple[str, str], ...]:
+        """Variables that change what is installed, beyond what is locked."""
+        return pipenv.options(self.environ)
+
     def run(self, command: Command, log_file: Path, *, held: int | None = None) -> int:
         """Run to the end and return the exit code; output is appended to ``log_file``.
 
