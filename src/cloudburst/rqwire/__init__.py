@@ -13,6 +13,7 @@ Every change of a job's state is one small Lua script on the stock keys (``lua/`
 ``retry``       failed jobs of an ensemble are queued again and their records withdrawn
 ``seal``        an ensemble has all its jobs
 ``withdraw``    ids of closed jobs leave the queue list, so that its length tells the truth
+``build_*``     who builds an environment or a lock (``builds.py``)
 ``abandon``     the jobs of a worker that is known to be dead return at once
 ``ledger_*``    change nothing: they show where each job is, in pages (``ledger.py``)
 ==============  ==========================================================================

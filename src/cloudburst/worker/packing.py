@@ -1,0 +1,214 @@
+"""Built environments as archives: tar and zstd, packed for all nodes alike and unpacked with suspicion."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+import tarfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+import zstandard
+
+from cloudburst.errors import FileStoreError
+
+_LEVEL = 3
+"""Of zstd: 1 is not faster, since reading 14,000 files takes longer, and 17 % larger."""
+
+_WRITERS = 4
+"""Threads that write files: creating one is mostly waiting in the system."""
+
+_AHEAD_BYTES = 64 * 1024 * 1024
+"""How much of the contents may wait for the writers."""
+
+_AHEAD_FILES = 1000
+
+_BLOCK_BYTES = 1024 * 1024
+
+
+class Damaged(FileStoreError):
+    """An archive that cannot be unpacked, or that must not be."""
+
+
+def pack(directory: Path, target: Path) -> int:
+    """Pack what is in ``directory`` into ``target``; how many bytes its files have.
+
+    Links that lead out of it stay out. Times are kept to the second, which is what bytecode files remember
+    of their sources. Raises OSError.
+    """
+    size = 0
+    with (
+        target.open("wb") as file,
+        zstandard.ZstdCompressor(level=_LEVEL, threads=-1).stream_writer(file) as packed,
+        tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT, bufsize=_BLOCK_BYTES) as tar,
+    ):
+        for path in _tree(directory):
+            # Jobs may run in it meanwhile, and Python writes bytecode under names that it renames.
+            with contextlib.suppress(FileNotFoundError):
+                size += _add(tar, path, str(path.relative_to(directory)))
+    return size
+
+
+def unpack(archive: Path, directory: Path) -> None:
+    """Unpack into ``directory``, which must not exist yet.
+
+    Nothing is written outside of it, whatever the archive says. Raises Damaged and OSError; what has been
+    unpacked by then stays for the caller to remove.
+    """
+    directory.mkdir(parents=True)
+    try:
+        with (
+            archive.open("rb") as file,
+            zstandard.ZstdDecompressor().stream_reader(file, read_size=_BLOCK_BYTES) as stream,
+            ThreadPoolExecutor(_WRITERS, "unpack") as pool,
+        ):
+            contents = _Forward(stream)
+            with tarfile.open(fileobj=contents, mode="r:") as tar:
+                _write_members(tar, contents, directory, _Writers(pool))
+    except (tarfile.TarError, zstandard.ZstdError, EOFError) as error:
+        raise Damaged(f"{archive.name} is damaged: {error}") from error
+
+
+def _tree(directory: Path) -> Iterator[Path]:
+    """Everything below ``directory``, a folder before what is in it."""
+    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+        path = Path(entry.path)
+        yield path
+        if entry.is_dir(follow_symlinks=False):
+            yield from _tree(path)
+
+
+def _add(tar: tarfile.TarFile, path: Path, name: str) -> int:
+    """Add what is at ``path``, without its owner; how many bytes that are."""
+    status = path.lstat()
+    member = tarfile.TarInfo(name)
+    member.mtime = int(status.st_mtime)
+    member.mode = stat.S_IMODE(status.st_mode)
+    if stat.S_ISREG(status.st_mode):
+        with path.open("rb") as contents:
+            member.size = os.fstat(contents.fileno()).st_size
+            tar.addfile(member, contents)
+    elif stat.S_ISDIR(status.st_mode):
+        member.type = tarfile.DIRTYPE
+        tar.addfile(member)
+    elif stat.S_ISLNK(status.st_mode) and _stays_inside(name, os.readlink(path)):
+        member.type = tarfile.SYMTYPE
+        member.linkname = os.readlink(path)
+        tar.addfile(member)
+    return member.size
+
+
+def _stays_inside(name: str, link: str) -> bool:
+    """Whether a link leads to a place below the top, by its text alone."""
+    depth = len(PurePosixPath(name).parts) - 1
+    if link.startswith("/"):
+        return False
+    for part in PurePosixPath(link).parts:
+        depth += -1 if part == ".." else 1
+        if depth < 0:
+            return False
+    return True
+
+
+class _Forward(io.RawIOBase):
+    """What tarfile needs to walk through a stream once. Its own streaming mode takes twice the time."""
+
+    def __init__(self, stream: zstandard.ZstdDecompressionReader) -> None:
+        self._buffered = io.BufferedReader(stream, _BLOCK_BYTES)
+        self._position = 0
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._buffered.read(size)
+        self._position += len(block)
+        return block
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
+        if whence != os.SEEK_SET or position < self._position:
+            raise tarfile.ReadError("its parts are not one after another")
+        while self._position < position and self.read(min(position - self._position, _BLOCK_BYTES)):
+            pass
+        return self._position
+
+
+def _write_members(tar: tarfile.TarFile, contents: _Forward, directory: Path, writers: _Writers) -> None:
+    links: list[tarfile.TarInfo] = []
+    for member in tar:
+        path = f"{directory}/{_checked(member)}"
+        if member.isdir():
+            os.makedirs(path, mode=0o755, exist_ok=True)
+        elif member.issym():
+            links.append(member)
+        else:
+            writers.write(path, member, contents)
+    writers.finish()
+    for link in links:  # last, so that nothing is ever written through one
+        os.symlink(link.linkname, directory / link.name)
+
+
+def _checked(member: tarfile.TarInfo) -> str:
+    """Its name, if it is of a kind that ``pack`` writes and stays inside."""
+    parts = member.name.split("/")
+    if member.name.startswith("/") or ".." in parts:
+        raise tarfile.ReadError(f"{member.name!r} leads out of it")
+    if member.issym() and not _stays_inside(member.name, member.linkname):
+        raise tarfile.ReadError(f"{member.name!r} is a link that leads out of it")
+    if not (member.isdir() or member.issym() or member.isreg()):
+        raise tarfile.ReadError(f"{member.name!r} is neither a file nor a folder nor a link")
+    return member.name
+
+
+class _Writers:
+    """Threads that write small files while the next ones are read; large ones are written as they come."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._pending: list[Future[None]] = []
+        self._pending_bytes = 0
+
+    def write(self, path: str, member: tarfile.TarInfo, contents: _Forward) -> None:
+        if member.size > _BLOCK_BYTES:
+            _write(path, member, _blocks(contents, member.size))
+            return
+        self._pending.append(self._pool.submit(_write, path, member, (_whole(contents, member.size),)))
+        self._pending_bytes += member.size
+        if self._pending_bytes > _AHEAD_BYTES or len(self._pending) > _AHEAD_FILES:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait until everything is written. Raises OSError."""
+        for done in self._pending:
+            done.result()
+        self._pending.clear()
+        self._pending_bytes = 0
+
+
+def _whole(contents: _Forward, size: int) -> bytes:
+    block = contents.read(size)
+    if len(block) < size:
+        raise EOFError("it ends in the middle of a file")
+    return block
+
+
+def _blocks(contents: _Forward, size: int) -> Iterator[bytes]:
+    while size:
+        block = _whole(contents, min(size, _BLOCK_BYTES))
+        size -= len(block)
+        yield block
+
+
+def _write(path: str, member: tarfile.TarInfo, blocks: Iterable[bytes]) -> None:
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, member.mode & 0o755)
+    try:
+        for block in blocks:
+            rest = memoryview(block)
+            while rest:
+                rest = rest[os.write(number, rest) :]
+        os.utime(number, (member.mtime, member.mtime))
+    finally:
+        os.close(number)
