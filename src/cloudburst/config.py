@@ -15,6 +15,9 @@ from cloudburst.model import Endpoints, PayloadSettings
 
 Environ = Mapping[str, str]
 
+BUILD_PREFIX = "CLOUDBURST_BUILD_"
+"""Variables of this prefix reach builds, without it; nothing else of the worker's settings does."""
+
 
 def home(environ: Environ) -> Path:
     """Directory of all local stacks: ``$CLOUDBURST_HOME``, else ``~/.cloudburst``."""
@@ -54,6 +57,16 @@ def secret(environ: Environ, name: str, default: str = "") -> str:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigError(f"{name}_FILE: cannot read {path} ({error.strerror})") from error
+
+
+def build_variables(environ: Environ) -> dict[str, str]:
+    """What ``CLOUDBURST_BUILD_<NAME>`` and ``CLOUDBURST_BUILD_<NAME>_FILE`` give to builds, by ``<NAME>``."""
+    names_given = {
+        name.removeprefix(BUILD_PREFIX).removesuffix("_FILE")
+        for name in environ
+        if name.startswith(BUILD_PREFIX)
+    }
+    return {name: secret(environ, BUILD_PREFIX + name) for name in sorted(names_given) if name}
 
 
 def integer(environ: Environ, name: str, default: int, *, low: int = 0) -> int:

@@ -10,7 +10,9 @@ import psutil
 import pytest
 
 from cloudburst.commands.command import Command
-from cloudburst.worker.tools import BuildStopped, Tools, pip_variables, reason, tail
+from cloudburst.worker.access import pip_variables
+from cloudburst.worker.diagnosis import reason
+from cloudburst.worker.tools import BuildStopped, Tools, tail
 from tests.wait import wait_until
 
 

@@ -9,15 +9,20 @@ import shutil
 import sys
 import tempfile
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cloudburst.commands import pipenv
+from cloudburst.commands.requirements import normal
+from cloudburst.commands.sources import Source, named, sources
 from cloudburst.errors import BuildError
+from cloudburst.worker import diagnosis
+from cloudburst.worker.access import installing, mirror
 from cloudburst.worker.interpreters import Interpreter
-from cloudburst.worker.tools import Tools, installing, reason, tail
+from cloudburst.worker.tools import Tools, tail
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +38,16 @@ class Lock:
         """What is installed: everything but development packages."""
         packages: dict[str, Any] = json.loads(self.text).get("default", {})
         return packages
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """The indexes that it was made with."""
+        sources: list[dict[str, Any]] = json.loads(self.text).get("_meta", {}).get("sources", [])
+        return sources
+
+    def indexes(self) -> dict[str, str]:
+        """Which of the sources a package is to come from, by its name, where the lock says so."""
+        return {normal(name): entry["index"] for name, entry in self.packages.items() if "index" in entry}
 
     def identity(self) -> str:
         """Equal for locks that install the same, wherever they fetch it from."""
@@ -67,6 +82,23 @@ class Pipfile:
         """The Python version that it requires; "" for any."""
         requires = self.table.get("requires", {})
         return str(requires.get("python_full_version") or requires.get("python_version") or "").strip("*.")
+
+    def sources(self, lock: Lock, given: Mapping[str, str], mirror: str) -> list[Source]:
+        """The indexes to install from, with logins filled in; empty: the one that everybody uses."""
+        return sources(self.table.get("source") or lock.sources, given, mirror)
+
+    def check_variables(self, tools: Tools) -> None:
+        """BuildError when it names a variable that builds are not given, whatever else has that name here."""
+        wanted = named([self.table.get("source", []), self.table.get("packages", {})])
+        missing = sorted(set(wanted) - set(tools.given))
+        if missing:
+            settings = " and ".join(f"CLOUDBURST_BUILD_{name}" for name in missing)
+            variables = ", ".join(f"${{{name}}}" for name in missing)
+            raise BuildError(
+                f"the Pipfile names {variables}, which builds are not given: "
+                f"set {settings} (or the same with _FILE behind it: the path of a file that holds the value) "
+                f"where the worker is started, and start it again"
+            )
 
     @cached_property
     def local_digest(self) -> str:
@@ -168,18 +200,16 @@ def _verified(pipfile: Pipfile, text: str, locks_dir: Path, tools: Tools) -> Loc
 
 
 def _made(pipfile: Pipfile, interpreter: Interpreter, draft: Path, tools: Tools, held: int | None) -> Lock:
+    pipfile.check_variables(tools)
     tools.note("resolving the Pipfile with pipenv, as there is no Pipfile.lock")
     project, output = draft / "project", draft / "output"
     project.mkdir(parents=True)
     pipfile.copy_to(project)
-    command = pipenv.lock(sys.executable, project, interpreter.path)
-    if installing(tools, draft).run(command, output, held=held) != 0:
+    ready = installing(tools, draft)
+    command = pipenv.lock(sys.executable, project, interpreter.path, mirror=mirror(ready.environ))
+    if ready.run(command, output, held=held) != 0:
         said = tail(output)
-        raise BuildError(
-            f"the Pipfile cannot be resolved: {reason(said) or 'pipenv lock failed'}. Correct it and submit "
-            f"again; if it is right, see whether this node reaches the package index",
-            said,
-        )
+        raise BuildError(f"the Pipfile cannot be resolved: {diagnosis.resolving(said, interpreter)}", said)
     made = json.loads((project / "Pipfile.lock").read_text(encoding="utf-8"))
     if "source" not in pipfile.table:
         _forget_index(made)

@@ -6,19 +6,18 @@ import hashlib
 import json
 import logging
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloudburst.commands import pipenv
 from cloudburst.errors import BuildError
 from cloudburst.worker import dependencies, interpreters
 from cloudburst.worker.dependencies import Lock, Pipfile
+from cloudburst.worker.installation import Installation
 from cloudburst.worker.interpreters import Interpreter
-from cloudburst.worker.tools import BuildStopped, Tools, installing, reason, tail
+from cloudburst.worker.tools import BuildStopped, Tools
 
 __all__ = ["BuildStopped", "Environment", "Recipe", "adopt", "build", "complete", "of_payload"]
 
@@ -170,42 +169,30 @@ def _build(directory: Path, recipe: Recipe, tools: Tools, *, held: int) -> Envir
     scratch = directory / ".scratch"
     scratch.mkdir(parents=True)
     try:
-        recipe.pipfile.copy_to(directory)
+        (directory / "Pipfile").write_text(recipe.pipfile.text, encoding="utf-8")
         (directory / "Pipfile.lock").write_text(recipe.lock.text, encoding="utf-8")
-        _install(directory, recipe.lock, recipe.interpreter, installing(tools, scratch), held)
-        shutil.rmtree(scratch)
-        built = Environment(
-            directory.name,
-            directory,
-            recipe.interpreter.version,
-            recipe.interpreter.platform,
-            time.monotonic() - started,
+        output = directory.with_suffix(".log")  # beside it, so that it can still be read after a failure
+        output.unlink(missing_ok=True)
+        installation = Installation(
+            recipe.pipfile,
+            recipe.lock,
+            recipe.interpreter,
+            venv=directory / ".venv",
+            scratch=scratch,
+            output=output,
+            tools=tools,
+            held=held,
         )
+        installation.run()
+        shutil.rmtree(scratch)
+        version, platform = recipe.interpreter.version, recipe.interpreter.platform
+        built = Environment(directory.name, directory, version, platform, time.monotonic() - started)
         _mark(built, recipe.lock)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
     log.info("environment %.12s built in %.1f s", built.digest, built.built_s)
     return built
-
-
-def _install(directory: Path, lock: Lock, interpreter: Interpreter, tools: Tools, held: int) -> None:
-    output = directory.with_suffix(".log")  # beside it, so that it can still be read after a failure
-    output.unlink(missing_ok=True)
-    count = len(lock.packages)
-    tools.note(f"installing {count} package{'' if count == 1 else 's'} with pipenv")
-    if tools.run(pipenv.sync(sys.executable, directory, interpreter.path), output, held=held) != 0:
-        said = tail(output)
-        raise BuildError(
-            f"the packages of the Pipfile.lock cannot be installed: {reason(said) or 'pipenv sync failed'}",
-            said,
-        )
-    tools.note("compiling the installed packages")
-    site_packages = next((directory / ".venv" / "lib").glob("python*")) / "site-packages"
-    python = directory / ".venv" / "bin" / "python"
-    if tools.run(pipenv.compile_bytecode(python, site_packages), output, held=held) != 0:
-        # Packages ship files that are not Python of this version: they are never imported.
-        log.debug("some files of %s were not compiled", site_packages)
 
 
 def _mark(built: Environment, lock: Lock) -> None:
