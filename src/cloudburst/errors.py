@@ -6,6 +6,7 @@
     ├── ConfigError         a setting, flag, file or environment variable is wrong
     ├── PayloadError        a payload that would not run, or an archive that is not safe to unpack
     ├── BuildError          the payload's dependencies cannot be installed
+    │   └── NoRoomError     this node's disk has no room for them
     ├── FileStoreError      the file store refused or failed
     ├── QueueError          Redis cannot be reached, refuses, or is of the wrong version
     ├── PointsError         points could not be written, or are malformed
@@ -53,6 +54,10 @@ class BuildError(CloudburstError):
     def __str__(self) -> str:
         message = super().__str__()
         return f"{message}\n{self.tail}" if self.tail else message
+
+
+class NoRoomError(BuildError):
+    """The disk of this node has no room for an environment; other nodes may have."""
 
 
 class FileStoreError(CloudburstError):

@@ -43,6 +43,11 @@ def stored_lock(digest: str) -> str:
     return f"payloads/{digest}.lock"
 
 
+def stored_pipfile_lock(key: str) -> str:
+    """Name in the file store of the lock that was made for all payloads with the same Pipfile and Python."""
+    return f"locks/{key}.lock"
+
+
 def stored_environment(digest: str) -> str:
     """Name in the file store of the packed environment with that digest; its description is beside it."""
     return f"environments/{digest}.tar.zst"

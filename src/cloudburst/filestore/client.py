@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,18 @@ class FileStore:
         finally:
             temporary.unlink(missing_ok=True)
         return sha256
+
+    def read(self, name: str) -> bytes | None:
+        """The contents of a small file, verified; None if there is no file ``name``."""
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder, "contents")
+            try:
+                self.get(name, target)
+            except FileStoreError as error:
+                if error.status == 404:
+                    return None
+                raise
+            return target.read_bytes()
 
     def etag(self, name: str) -> str | None:
         """SHA-256 of the file ``name``; None if there is none."""
