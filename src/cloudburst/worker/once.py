@@ -20,13 +20,14 @@ _LOOK_S = 0.25
 """How often a waiting worker asks Redis how it goes."""
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Once(Generic[T]):
     """One kind of thing that is made once.
 
-    ``find`` returns a thing that is shared, and None if there is none; FileStoreError when it cannot be known.
-    ``make`` makes it here. ``share`` puts what was made where ``find`` finds it, and ends the lease.
+    ``find`` returns a thing that is shared, and None if there is none; FileStoreError when that cannot be
+    known. ``make`` makes it here. ``share`` puts what was made where ``find`` finds it, and ends the lease.
     """
 
     def __init__(
@@ -66,7 +67,8 @@ class Once(Generic[T]):
             if turn is None:  # Redis is away
                 return self._made_and_shared(None)
             if turn.state == "failed":
-                raise BuildError(f"{turn.error} (found by {turn.node})", turn.tail)
+                log.info("%s has found that %s cannot be made", turn.node, self._what)
+                raise BuildError(turn.error, turn.tail)
             if turn.state == "unshared":
                 return self._make()
             self._wait(key, turn, tools)
@@ -121,9 +123,6 @@ class Once(Generic[T]):
                     return None
                 if tools.stop.wait(_LOOK_S):
                     raise BuildStopped("the worker shuts down") from error
-
-
-U = TypeVar("U")
 
 
 def out_of_reach(error: FileStoreError) -> bool:

@@ -29,6 +29,13 @@ _AHEAD_FILES = 1000
 _BLOCK_BYTES = 1024 * 1024
 
 
+_DAMAGES = (
+    *(tarfile.TarError, zstandard.ZstdError, EOFError, ValueError),
+    *(FileExistsError, FileNotFoundError, NotADirectoryError, IsADirectoryError),
+)
+"""What comes of archives that are not what ``pack`` writes."""
+
+
 class Damaged(FileStoreError):
     """An archive that cannot be unpacked, or that must not be."""
 
@@ -68,7 +75,7 @@ def unpack(archive: Path, directory: Path) -> None:
             contents = _Forward(stream)
             with tarfile.open(fileobj=contents, mode="r:") as tar:
                 _write_members(tar, contents, directory, _Writers(pool))
-    except (tarfile.TarError, zstandard.ZstdError, EOFError) as error:
+    except _DAMAGES as error:
         raise Damaged(f"{archive.name} is damaged: {error}") from error
 
 
