@@ -7,11 +7,12 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from cloudburst import names
 from cloudburst.errors import FileStoreError, StackError
 from cloudburst.filestore import filenames
 from cloudburst.filestore.digests import Digests
@@ -78,17 +79,25 @@ class Storage:
     def store(self, incoming: Incoming, name: str, sha256: str) -> None:
         """Make ``incoming`` the file of that name, in one step that survives a power failure."""
         target = self.check_target(name)
-        while True:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                incoming.path.replace(target)
-                break
-            except FileNotFoundError:
-                # A delete may have removed the folder between the two steps; otherwise it is a real error.
-                if target.parent.is_dir():
-                    raise
+        linked = name == names.PAYLOAD_NAME and self._keep_version(incoming, names.stored_payload(sha256))
+        _into_folder(target, lambda: incoming.path.replace(target))
         _sync_directory(target.parent)
         self.digests.remember(name, incoming.stat(), sha256)
+        if linked:
+            self.digests.remember(names.stored_payload(sha256), incoming.stat(), sha256)
+
+    def _keep_version(self, incoming: Incoming, name: str) -> bool:
+        """Keep ``incoming`` under a name that outlives the next worker.zip; False if it is there already.
+
+        First, so that whoever is told the digest of the current one finds it by that digest.
+        """
+        version = self.check_target(name)
+        try:
+            _into_folder(version, lambda: os.link(incoming.path, version))
+        except FileExistsError:
+            return False
+        _sync_directory(version.parent)
+        return True
 
     def delete(self, name: str) -> None:
         """Remove the file of that name and folders that get empty; FileStoreError 404 if there is none."""
@@ -127,6 +136,19 @@ class Storage:
         if os.path.realpath(path) != str(path):
             raise FileStoreError(f"{name!r} leads through a symbolic link", status=400)
         return path
+
+
+def _into_folder(target: Path, place: Callable[[], object]) -> None:
+    """Call ``place``, which makes ``target``, with its folder there."""
+    while True:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            place()
+            return
+        except FileNotFoundError:
+            # A delete may have removed the folder between the two steps; otherwise it is a real error.
+            if target.parent.is_dir():
+                raise
 
 
 def _files_below(top: Path) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, Literal, NamedTuple
@@ -56,6 +57,8 @@ class Claim(NamedTuple):
     care: int = 0
     """1: it was lost before, so it is started at once, and nothing waits behind it; 2: and this is its last
     attempt, so a worker has only one such job."""
+    claimed_at: float = 0.0
+    """Monotonic seconds at which the claim had been made."""
 
     @property
     def limit_s(self) -> float:
@@ -175,8 +178,9 @@ class Leases:
         replies = iter(self._call.together(calls)[first:] if calls else ())
         self._unknown.clear()
         left, for_others, rows = next(replies) if count else (0, 0, ())
+        now = time.monotonic()
         turn = Turn(
-            [_claim(owner, row, order) for order, row in enumerate(rows, self._jobs)],
+            [_claim(owner, row, order, now) for order, row in enumerate(rows, self._jobs)],
             left,
             for_others,
             [answer.decode() for answer in next(replies)] if outcomes else [],
@@ -209,7 +213,7 @@ def _lost_exception() -> bytes:
     return encoding.exception("The job lost its worker each time it ran.")
 
 
-def _claim(owner: str, row: Sequence[Any], order: int) -> Claim:
+def _claim(owner: str, row: Sequence[Any], order: int, now: float) -> Claim:
     job_id, attempt, timeout, ensemble, index, payload, created, data, wishes, care = row
     return Claim(
         job_id=job_id.decode(),
@@ -224,6 +228,7 @@ def _claim(owner: str, row: Sequence[Any], order: int) -> Claim:
         order=order,
         asked=asked(wishes),
         care=care,
+        claimed_at=now,
     )
 
 

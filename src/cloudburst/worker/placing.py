@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from cloudburst.rqwire.leases import Claim
-from cloudburst.worker.provision import Provisioner, Unusable
-from cloudburst.worker.runtime import Runtime
+from cloudburst.worker.provision import Provisioner
+from cloudburst.worker.runtime import Runtime, Unusable
 from cloudburst.worker.slot import Slot
 from cloudburst.worker.slots import Slots
 
@@ -67,7 +67,7 @@ class Placing:
         left: list[Claim] = []
         self._preparing = False
         for place, claim in enumerate(self._slots.waiting):
-            ready = self._provisioner.get(claim.payload, claim.ensemble)
+            ready = self._provisioner.get(claim.payload, claim.ensemble, since=claim.claimed_at)
             if isinstance(ready, Unusable):
                 self._slots.fail(claim, ready)
             elif ready is None:

@@ -15,26 +15,16 @@ from cloudburst.errors import BuildError, CloudburstError, ConfigError, FileStor
 from cloudburst.filestore.client import FileStore
 from cloudburst.model import Provenance
 from cloudburst.worker import environment
-from cloudburst.worker.runtime import Runtime
+from cloudburst.worker.current import Current, passing
+from cloudburst.worker.runtime import Runtime, Unusable
 
 log = logging.getLogger(__name__)
-
-CURRENT_S = 1.0
-"""How old the answer to "which worker.zip is current?" may be when a stock job starts."""
 
 FORGIVE_S = 30.0
 """A payload that could not be made ready is tried again for jobs that come so much later."""
 
 Note = Callable[[str, str], None]
 """Called with an ensemble's id and what is being done for it; from any thread."""
-
-
-@dataclass(frozen=True)
-class Unusable:
-    """A payload that no job can run with, and why."""
-
-    error: str
-    detail: str
 
 
 @dataclass
@@ -63,15 +53,17 @@ class Provisioner:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._preparations: dict[str, _Preparation] = {}
-        self._current: tuple[float, str | Unusable] | None = None
-        self._resolving = False
+        self._current = Current(self._store, called=called)
         self._payloads_dir.mkdir(parents=True, exist_ok=True)
         self._environments_dir.mkdir(parents=True, exist_ok=True)
 
-    def get(self, payload: str, ensemble: str = "") -> Runtime | Unusable | None:
-        """The payload of that digest ("": the current worker.zip); None while it is being prepared."""
+    def get(self, payload: str, ensemble: str = "", *, since: float = 0.0) -> Runtime | Unusable | None:
+        """The payload of that digest; None while it is being prepared.
+
+        "" is the worker.zip that was current at ``since`` (monotonic seconds) or later.
+        """
         if not payload:
-            current = self._current_digest()
+            current = self._current.digest(since)
             if current is None or isinstance(current, Unusable):
                 return current
             payload = current
@@ -88,6 +80,7 @@ class Provisioner:
     def close(self) -> None:
         """Stop builds that are under way."""
         self._stop.set()
+        self._current.close()
 
     @staticmethod
     def _stands(preparation: _Preparation) -> bool:
@@ -97,34 +90,6 @@ class Provisioner:
     @staticmethod
     def _thread(target: Callable[[], None]) -> None:
         threading.Thread(target=target, name="provision", daemon=True).start()
-
-    # -- which worker.zip is current ------------------------------------------------------------------
-
-    def _current_digest(self) -> str | Unusable | None:
-        with self._lock:
-            if self._current is not None and time.monotonic() - self._current[0] < CURRENT_S:
-                return self._current[1]
-            if self._resolving:
-                return None
-            self._resolving = True
-        self._thread(self._resolve)
-        return None
-
-    def _resolve(self) -> None:
-        answer: str | Unusable | None
-        try:
-            answer = self._store.etag(names.PAYLOAD_NAME)
-            if answer is None:
-                answer = Unusable(f"the file store has no {names.PAYLOAD_NAME}: POST it to /upload first", "")
-        except FileStoreError as error:
-            log.warning("cannot ask for the current %s: %s", names.PAYLOAD_NAME, error)
-            answer = None if _passing(error) else Unusable(str(error), "")
-            if answer is None:
-                self._stop.wait(2)
-        with self._lock:
-            self._resolving = False
-            self._current = None if answer is None else (time.monotonic(), answer)
-        self._called()
 
     # -- making one ready ------------------------------------------------------------------------------
 
@@ -178,7 +143,7 @@ class Provisioner:
                 self._download(payload, zipped)
                 break
             except FileStoreError as error:
-                if not _passing(error):
+                if not passing(error):
                     raise
                 log.warning("cannot fetch payload %.12s, trying again: %s", payload, error)
                 self._stop.wait(2)
@@ -191,8 +156,3 @@ class Provisioner:
         if self._store.etag(name) is None and self._store.etag(names.PAYLOAD_NAME) == payload:
             name = names.PAYLOAD_NAME
         self._store.get(name, target, expect_sha256=payload)
-
-
-def _passing(error: FileStoreError) -> bool:
-    """Whether the file store may answer better later: it is away, or has trouble of its own."""
-    return error.status == 0 or error.status >= 500

@@ -37,6 +37,14 @@ class Runtime:
     """What the records of its jobs say that they ran on."""
 
 
+@dataclass(frozen=True)
+class Unusable:
+    """A payload that no job can run with, and why."""
+
+    error: str
+    detail: str
+
+
 def executor_environ(runtime: Runtime, config: WorkerConfig, environ: Mapping[str, str]) -> dict[str, str]:
     """Variables of an executor: the worker's own, without its settings and secrets, and what jobs need.
 

@@ -20,9 +20,8 @@ from cloudburst.rqwire.leases import Claim, Loss, Outcome
 from cloudburst.worker import executor, memory, process
 from cloudburst.worker.ahead import Ahead
 from cloudburst.worker.process import ExecutorProcess
-from cloudburst.worker.provision import Unusable
 from cloudburst.worker.recorder import Recorder
-from cloudburst.worker.runtime import Runtime, executor_environ
+from cloudburst.worker.runtime import Runtime, Unusable, executor_environ
 from cloudburst.worker.slot import Slot, Verdict
 
 log = logging.getLogger(__name__)
