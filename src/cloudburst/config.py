@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 import urllib.parse
@@ -83,6 +84,18 @@ def integer(environ: Environ, name: str, default: int, *, low: int = 0) -> int:
     return value
 
 
+def number(environ: Environ, name: str, default: float) -> float:
+    """Number in the variable ``name``, more than 0."""
+    text = environ.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        raise ConfigError(f"{name}: should be a number, got {text!r}") from None
+    if not 0 < value < math.inf:
+        raise ConfigError(f"{name}: should be a number above 0, got {text}")
+    return value
+
+
 def flag(environ: Environ, name: str, *, default: bool = False) -> bool:
     """Yes or no in the variable ``name``: 1, true, yes, on or 0, false, no, off."""
     text = environ.get(name, "").lower()
@@ -119,6 +132,10 @@ class WorkerConfig:
     image: str = ""
     """Digest of the image that the worker runs in; "" outside of one."""
 
+    environments_gb: float = 20.0
+    """Environments and payloads that are not in use go, those first that were used least recently, if all
+    together take more than so many gigabytes (10**9 bytes) on the disk."""
+
     def __repr__(self) -> str:
         return f"WorkerConfig(queue={self.queue!r}, slots={self.slots}, state_dir={str(self.state_dir)!r})"
 
@@ -148,6 +165,7 @@ class WorkerConfig:
             lease_s=float(integer(environ, "CLOUDBURST_LEASE_S", 15, low=1)),
             grace_s=float(integer(environ, "CLOUDBURST_GRACE_S", 30)),
             image=environ.get("CLOUDBURST_IMAGE", ""),
+            environments_gb=number(environ, "CLOUDBURST_ENVIRONMENTS_GB", 20.0),
         )
 
 

@@ -5,23 +5,36 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloudburst import archive, names
+from cloudburst import names
 from cloudburst.config import WorkerConfig, payload_settings
-from cloudburst.errors import BuildError, CloudburstError, ConfigError, FileStoreError, PayloadError
+from cloudburst.errors import BuildError, CloudburstError, ConfigError, PayloadError
 from cloudburst.filestore.client import FileStore
 from cloudburst.model import Provenance
-from cloudburst.worker import environment
-from cloudburst.worker.current import Current, passing
+from cloudburst.rqwire.builds import Builds
+from cloudburst.worker import environment, interpreters
+from cloudburst.worker.current import Current
+from cloudburst.worker.dependencies import Pipfile
+from cloudburst.worker.environment import Recipe
+from cloudburst.worker.keeping import Keeping
+from cloudburst.worker.locking import Locking
+from cloudburst.worker.payloads import Payloads
+from cloudburst.worker.room import Room
 from cloudburst.worker.runtime import Runtime, Unusable
+from cloudburst.worker.sharing import Sharing
+from cloudburst.worker.stored import Stored
+from cloudburst.worker.tools import Tools
 
 log = logging.getLogger(__name__)
 
 FORGIVE_S = 30.0
 """A payload that could not be made ready is tried again for jobs that come so much later."""
+
+FRESH_S = 5.0
+"""What was asked for so recently is not evicted: a job that needs it may just be on its way."""
 
 Note = Callable[[str, str], None]
 """Called with an ensemble's id and what is being done for it; from any thread."""
@@ -34,13 +47,22 @@ class _Preparation:
     ensembles: set[str]
     result: Runtime | Unusable | None = None
     ended_at: float = 0.0
+    asked_at: float = 0.0
+    environment: str = ""
+    """Digest of the environment, once it is known."""
 
 
 class Provisioner:
     """Answers at once what is ready, and calls when something has become ready."""
 
     def __init__(
-        self, config: WorkerConfig, environ: Mapping[str, str], *, called: Callable[[], None], note: Note
+        self,
+        config: WorkerConfig,
+        environ: Mapping[str, str],
+        builds: Builds,
+        *,
+        called: Callable[[], None],
+        note: Note,
     ) -> None:
         self._store = FileStore(config.filestore_url, config.filestore_token)
         self._payloads_dir = config.state_dir / "payloads"
@@ -54,8 +76,23 @@ class Provisioner:
         self._lock = threading.Lock()
         self._preparations: dict[str, _Preparation] = {}
         self._current = Current(self._store, called=called)
-        self._payloads_dir.mkdir(parents=True, exist_ok=True)
-        self._environments_dir.mkdir(parents=True, exist_ok=True)
+        for directory in (self._payloads_dir, self._environments_dir):
+            directory.mkdir(parents=True, exist_ok=True)
+        self._payloads = Payloads(self._store, self._payloads_dir, Room(self._payloads_dir, config.node))
+        locks_dir = self._environments_dir / "locks"
+        self._locking = Locking(self._store, builds, locks_dir, patience_s=config.lease_s)
+        stored = Stored(self._store, self._environments_dir, config.node)
+        self._sharing = Sharing(
+            stored, builds, self._environments_dir, node=config.node, patience_s=config.lease_s
+        )
+        limit_bytes = int(config.environments_gb * 1e9)
+        self._keeping = Keeping(self._payloads_dir, self._environments_dir, limit_bytes)
+        self._keeping.leftovers()
+        self._thread(self._take_stock)
+
+    def _take_stock(self) -> None:
+        self._keeping.clear()
+        self._keeping.measure()
 
     def get(self, payload: str, ensemble: str = "", *, since: float = 0.0) -> Runtime | Unusable | None:
         """The payload of that digest; None while it is being prepared.
@@ -71,6 +108,7 @@ class Provisioner:
             preparation = self._preparations.get(payload)
             if preparation is not None and self._stands(preparation):
                 preparation.ensembles |= {ensemble} if ensemble else set()
+                preparation.asked_at = time.monotonic()
                 return preparation.result
             preparation = _Preparation({ensemble} if ensemble else set())
             self._preparations[payload] = preparation
@@ -91,6 +129,37 @@ class Provisioner:
     def _thread(target: Callable[[], None]) -> None:
         threading.Thread(target=target, name="provision", daemon=True).start()
 
+    def evict(self, in_use: Collection[str]) -> None:
+        """Remove what was not used for longest, if there is too much, but nothing that these payloads need.
+
+        Called by the thread that calls ``get``: so nobody gets a Runtime whose files are being taken away.
+        """
+        now = time.monotonic()
+        with self._lock:
+            busy = {
+                payload
+                for payload, preparation in self._preparations.items()
+                if payload in in_use or preparation.result is None or now - preparation.asked_at < FRESH_S
+            }
+            gone = self._keeping.evict(self._paths(busy))
+            for payload in list(self._preparations):
+                if not gone.isdisjoint(self._paths({payload})):
+                    del self._preparations[payload]
+        if gone:
+            self._thread(self._keeping.clear)
+
+    def _paths(self, payloads: Iterable[str]) -> set[Path]:
+        """Everything on the disk that these payloads need."""
+        paths = {self._environments_dir / digest for digest in self._sharing.packing()}
+        for payload in payloads:
+            preparation = self._preparations[payload]
+            paths.add(self._payloads_dir / payload)
+            if preparation.environment:
+                paths.add(self._environments_dir / preparation.environment)
+            if preparation.result is None:
+                paths.add(self._keeping.cache)
+        return paths
+
     # -- making one ready ------------------------------------------------------------------------------
 
     def _prepare(self, payload: str, preparation: _Preparation) -> None:
@@ -101,7 +170,7 @@ class Provisioner:
 
         result: Runtime | Unusable
         try:
-            result = self._runtime(payload, note)
+            result = self._runtime(payload, preparation, note)
         except BuildError as error:
             result = Unusable(error.args[0], error.tail)
         except CloudburstError as error:
@@ -115,44 +184,27 @@ class Provisioner:
             log.warning("payload %.12s: %s", payload, result.error)
         with self._lock:
             preparation.result = result
-            preparation.ended_at = time.monotonic()
+            preparation.ended_at = preparation.asked_at = time.monotonic()
+            paths = self._paths({payload})
         note("")
         self._called()
+        self._keeping.measure(*paths, self._keeping.cache)
 
-    def _runtime(self, payload: str, note: Callable[[str], None]) -> Runtime:
-        directory = self._payloads_dir / payload
-        if not directory.exists():
-            note("fetching the payload")
-            self._fetch(payload, directory)
+    def _runtime(self, payload: str, preparation: _Preparation, note: Callable[[str], None]) -> Runtime:
+        directory = self._payloads.fetched(payload, note, self._stop)
         try:
             settings = payload_settings(directory)
         except ConfigError as error:
             raise PayloadError(str(error)) from error
-        built = environment.of_payload(
-            directory, self._environments_dir, note=note, environ=self._environ, stop=self._stop
-        )
+        pipfile = Pipfile.of(directory)
+        interpreter = interpreters.find(pipfile.python, self._environ)
+        tools = Tools.of(self._environ, self._environments_dir, note, self._stop)
+        lock = self._locking.lock(payload, pipfile, interpreter, tools)
+        recipe = Recipe(pipfile, lock, interpreter, tools.options)
+        with self._lock:  # before it is looked for: from now on it is not evicted
+            preparation.environment = recipe.digest
+        built = self._sharing.environment(recipe, tools)
         provenance = Provenance(
             payload, built.digest, built.python_version, built.platform, names.VERSION, self._image
         )
         return Runtime(payload, directory, built.python, settings, provenance)
-
-    def _fetch(self, payload: str, directory: Path) -> None:
-        zipped = directory.with_suffix(".zip")
-        while not self._stop.is_set():
-            try:
-                self._download(payload, zipped)
-                break
-            except FileStoreError as error:
-                if not passing(error):
-                    raise
-                log.warning("cannot fetch payload %.12s, trying again: %s", payload, error)
-                self._stop.wait(2)
-        archive.extract(zipped, directory)
-        zipped.unlink()
-
-    def _download(self, payload: str, target: Path) -> None:
-        """From where clients put payloads, else the current worker.zip if it is the one."""
-        name = names.stored_payload(payload)
-        if self._store.etag(name) is None and self._store.etag(names.PAYLOAD_NAME) == payload:
-            name = names.PAYLOAD_NAME
-        self._store.get(name, target, expect_sha256=payload)

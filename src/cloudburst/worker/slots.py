@@ -71,6 +71,11 @@ class Slots:
         """The claims whose turn it is in their slots."""
         return [slot.claims[0] for slot in self._slots if slot.claims]
 
+    def payloads(self) -> set[str]:
+        """Digests of the payloads that executors have, or that claims wait for."""
+        held = {slot.executor.runtime.digest for slot in self._slots if slot.executor is not None}
+        return held | {claim.payload for claim in self.waiting if claim.payload}
+
     def next_event(self) -> float:
         """When ``enforce`` wants to be called again (monotonic seconds)."""
         return min([self._next_tick, *(slot.next_event() for slot in self._slots)])

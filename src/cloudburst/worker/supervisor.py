@@ -25,6 +25,7 @@ from cloudburst.errors import ConfigError, QueueError
 from cloudburst.points.database import Login
 from cloudburst.points.writer import open_writer
 from cloudburst.rqwire import connection, output, workers
+from cloudburst.rqwire.builds import Builds
 from cloudburst.rqwire.ensembles import Ensembles
 from cloudburst.rqwire.leases import Claim, Leases
 from cloudburst.rqwire.orders import Order
@@ -77,7 +78,8 @@ class Worker:
         database = Login(config.influx_url, config.influx_token, config.influx_org, config.influx_bucket)
         self._points = open_writer(database, config.state_dir / "spool", called=self._wake.call)
         self._recorder = Recorder(self._points)
-        self._provisioner = Provisioner(config, environ, called=self._wake.call, note=self._note)
+        builds = Builds(self._redis, config.node, config.lease_s)
+        self._provisioner = Provisioner(config, environ, builds, called=self._wake.call, note=self._note)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._slots = Slots(config, environ, self._selector, self._recorder, self._fail_ensemble)
@@ -131,6 +133,7 @@ class Worker:
         if now >= self._next_beat:
             self._next_beat = now + BEAT_S
             self._with_redis(self._beat)
+            self._provisioner.evict(self._slots.payloads())
 
     def _patience(self) -> float:
         now = time.monotonic()
