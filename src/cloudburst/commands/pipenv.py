@@ -42,6 +42,7 @@ _PIPENV = {
     "PIPENV_HIDE_EMOJIS": "1",
     "PIP_NO_INPUT": "1",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "LANG": "C.UTF-8",  # else pipenv complains
     "NO_COLOR": "1",
     "TERM": "dumb",
     "COLUMNS": "1000",  # else pipenv wraps its messages at 80
@@ -82,6 +83,8 @@ def verify(python: str, project: Path) -> Command:
 
 def lock(python: str, project: Path, interpreter: Path, *, mirror: str = "") -> Command:
     """Resolve the Pipfile in ``project`` for ``interpreter`` and write its lock.
+
+    ``--verbose``: else an index that does not answer looks like one that has no packages.
 
     ``mirror`` stands in for the default index where the Pipfile names it; its URL may hold a password.
     """

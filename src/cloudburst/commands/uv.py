@@ -70,6 +70,19 @@ def install(
     return _uv(python, *command, env=_indexes(sources, environ, all_of_them=hashes))
 
 
+def ask(
+    python: str,
+    interpreter: Path,
+    requirements: Path,
+    *,
+    sources: Sequence[Source],
+    environ: Mapping[str, str],
+) -> Command:
+    """Look for what stands in that file, and install nothing; arguments as for ``install``."""
+    command = ("pip", "compile", "--no-deps", "--quiet", "--python", str(interpreter), str(requirements))
+    return _uv(python, *command, env=_indexes(sources, environ, all_of_them=True))
+
+
 def _indexes(sources: Sequence[Source], environ: Mapping[str, str], *, all_of_them: bool) -> dict[str, str]:
     if not sources:
         return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import shutil
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cloudburst.commands import pipenv
+from cloudburst.commands import pipenv, uv
 from cloudburst.commands.requirements import normal
 from cloudburst.commands.sources import Source, named, sources
 from cloudburst.errors import BuildError
@@ -209,11 +210,31 @@ def _made(pipfile: Pipfile, interpreter: Interpreter, draft: Path, tools: Tools,
     command = pipenv.lock(sys.executable, project, interpreter.path, mirror=mirror(ready.environ))
     if ready.run(command, output, held=held) != 0:
         said = tail(output)
-        raise BuildError(f"the Pipfile cannot be resolved: {diagnosis.resolving(said, interpreter)}", said)
+        if not diagnosis.unreached(said):
+            said = _asked_again(pipfile, said, interpreter, ready, draft) or said
+        why = diagnosis.explain(said, interpreter) or diagnosis.reason(said) or "pipenv lock failed"
+        raise BuildError(f"the Pipfile cannot be resolved: {why}", said)
     made = json.loads((project / "Pipfile.lock").read_text(encoding="utf-8"))
     if "source" not in pipfile.table:
         _forget_index(made)
     return Lock(json.dumps(made, indent=4, sort_keys=True) + "\n")
+
+
+def _asked_again(pipfile: Pipfile, said: str, interpreter: Interpreter, tools: Tools, draft: Path) -> str:
+    """What uv says of a package that pipenv has not found; "" if nothing new.
+
+    To pipenv an index that lets nobody in is one that has no packages.
+    """
+    missing = re.search(r"No matching distribution found for (\S+)", said)
+    if not missing:
+        return ""
+    question, output = draft / "question.txt", draft / "question.log"
+    question.write_text(f"{missing[1]}\n", encoding="utf-8")
+    chosen = pipfile.sources(Lock("{}"), tools.given, mirror(tools.environ))
+    command = uv.ask(sys.executable, interpreter.path, question, sources=chosen, environ=tools.environ)
+    tools.run(command, output)
+    answer = tail(output)
+    return f"{said}\n{answer}" if diagnosis.unreached(answer) else ""
 
 
 def _forget_index(lock: dict[str, Any]) -> None:

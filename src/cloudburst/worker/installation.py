@@ -78,7 +78,7 @@ class Installation:
     def _do(self, tools: Tools, command: Command) -> None:
         if tools.run(command, self.output, held=self.held) != 0:
             said = tail(self.output)
-            why = diagnosis.installing(said, self.interpreter)
+            why = diagnosis.explain(said, self.interpreter) or diagnosis.reason(said) or "uv failed"
             raise BuildError(f"the packages of the Pipfile.lock cannot be installed: {why}", said)
 
     @property

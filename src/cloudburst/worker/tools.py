@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -29,6 +30,13 @@ _TAIL_LINES = 30
 
 _SHORT = 4
 """Shorter values are not masked: they would be found in every line. Logins in URLs always are."""
+
+
+_NOISE = re.compile(
+    r"\[INFO\] (?!Could not)|--- (end )?resolver log|Using (C?[Pp]ython|/)|Path to python|Virtualenv location"
+    r"|Pipfile: |(Creating|Successfully created) |pipenv\.exceptions\."
+)
+"""What tools say about themselves."""
 
 
 class BuildStopped(Exception):
@@ -155,6 +163,6 @@ def tail(log_file: Path) -> str:
     in_stack = False
     for line in text.splitlines():
         in_stack = line.startswith("Traceback (") or (in_stack and line.startswith(" "))
-        if line.strip() and not in_stack:
+        if line.strip() and not in_stack and not _NOISE.match(line):
             lines.append(line.rstrip())
     return mask("\n".join(lines[-_TAIL_LINES:]))
