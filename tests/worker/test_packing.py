@@ -82,11 +82,12 @@ def test_what_comes_out_is_what_went_in(directory, tmp_path):
     assert tree(tmp_path / "out") == tree(directory)
 
 
-def test_the_size_that_is_told_is_that_of_the_files(directory, tmp_path):
+def test_the_size_that_is_told_is_what_the_files_take_on_a_disk(directory, tmp_path):
     told = packing.pack(directory, tmp_path / "archive")
 
     files = [path for path in directory.rglob("*") if path.is_file() and not path.is_symlink()]
-    assert told == sum(path.stat().st_size for path in files)
+    assert told % 4096 == 0
+    assert 0 <= told - sum(path.stat().st_size for path in files) < 4096 * len(files)
 
 
 def test_links_that_lead_out_stay_out(directory, tmp_path):
@@ -104,7 +105,9 @@ def test_bytecode_is_valid_after_unpacking(tmp_path):
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("VALUE = 1\n")
     os.utime(package / "__init__.py", (1_700_000_000.9, 1_700_000_000.9))
-    py_compile.compile(str(package / "__init__.py"), invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP)
+    py_compile.compile(
+        str(package / "__init__.py"), invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP
+    )
 
     packing.unpack(pack(tmp_path / "environment"), tmp_path / "out")
 

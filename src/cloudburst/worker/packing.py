@@ -36,12 +36,15 @@ _DAMAGES = (
 """What comes of archives that are not what ``pack`` writes."""
 
 
+_DISK_BLOCK_BYTES = 4096
+
+
 class Damaged(FileStoreError):
     """An archive that cannot be unpacked, or that must not be."""
 
 
 def pack(directory: Path, target: Path) -> int:
-    """Pack what is in ``directory`` into ``target``; how many bytes its files have.
+    """Pack what is in ``directory`` into ``target``; how many bytes of a disk its files take.
 
     Links that lead out of it stay out. Times are kept to the second, which is what bytecode files remember
     of their sources. Raises OSError.
@@ -89,7 +92,7 @@ def _tree(directory: Path) -> Iterator[Path]:
 
 
 def _add(tar: tarfile.TarFile, path: Path, name: str) -> int:
-    """Add what is at ``path``, without its owner; how many bytes that are."""
+    """Add what is at ``path``, without its owner; how many bytes of a disk that takes."""
     status = path.lstat()
     member = tarfile.TarInfo(name)
     member.mtime = int(status.st_mtime)
@@ -105,7 +108,7 @@ def _add(tar: tarfile.TarFile, path: Path, name: str) -> int:
         member.type = tarfile.SYMTYPE
         member.linkname = os.readlink(path)
         tar.addfile(member)
-    return member.size
+    return -(-member.size // _DISK_BLOCK_BYTES) * _DISK_BLOCK_BYTES
 
 
 def _stays_inside(name: str, link: str) -> bool:
