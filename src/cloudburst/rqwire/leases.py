@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
@@ -150,13 +150,15 @@ class Leases:
         count: int = 0,
         at_once: int = 0,
         has_last: bool = False,
+        excluded: Collection[str] = (),
         outcomes: Sequence[Outcome] = (),
         losses: Sequence[Loss] = (),
     ) -> Turn:
         """Claim, finish, give back, in this order, in one round trip.
 
         ``at_once``: how many of the claimed jobs are started immediately; ``has_last``: one that is held
-        already has its last attempt. All of it may be repeated after a lost reply: what was claimed then, and
+        already has its last attempt; ``excluded``: digests of payloads whose jobs are left to others, "" for
+        the current ``worker.zip``. All of it may be repeated after a lost reply: what was claimed then, and
         is not known here, is returned first.
         """
         calls: list[Call] = [("unclaim", (self._queue, *self._unknown))] if self._unknown else []
@@ -166,7 +168,7 @@ class Leases:
             self._claims += 1
             owner = f"{self._worker}.{self._claims}"
             limits = (count, self._lease_s, at_once, int(has_last), MAX_ATTEMPTS)
-            calls.append(("claim", (self._queue, owner, self._worker, *limits)))
+            calls.append(("claim", (self._queue, owner, self._worker, *limits, *excluded)))
         if outcomes:
             args = [self._queue, self._node, self._worker, KEPT_FINISHED]
             calls.append(("finish", [*args, *chain.from_iterable(map(_finish_arguments, outcomes))]))
@@ -202,6 +204,10 @@ class Leases:
             "reap", self._queue, self._lease_s, QUIET_S, MAX_ATTEMPTS, POISON, _lost_exception()
         )
         return [job_id.decode() for job_id in back], [job_id.decode() for job_id in aside]
+
+    def open(self) -> list[tuple[str, str]]:
+        """The ensembles that have jobs waiting, the oldest first, each with its payload's digest."""
+        return [(ens.decode(), payload.decode()) for ens, payload in self._call("open", self._queue)]
 
     def abandon(self, worker: str) -> list[str]:
         """Return the jobs of a worker that is known to be dead at once; their ids."""

@@ -286,8 +286,12 @@ class Slots:
     def give_back_waiting(self, keep: int = 0) -> None:
         """Return what waits, but the first ``keep``."""
         for claim in self.waiting[keep:]:
-            self._recorder.lost(Loss(claim))
+            self.give_back(claim)
         del self.waiting[keep:]
+
+    def give_back(self, claim: Claim) -> None:
+        """Return a claim that no executor has begun."""
+        self._recorder.lost(Loss(claim))
 
     def give_back_running(self) -> None:
         """Stop running jobs and return them, as if they had not been started."""

@@ -134,7 +134,7 @@ class Worker:
 
     def _patience(self) -> float:
         now = time.monotonic()
-        events = [self._slots.next_event(), self._next_beat]
+        events = [self._slots.next_event(), self._placing.next_event(), self._next_beat]
         if self._stopping:
             events.append(self._stop_by)
         if self._recorder.unrecorded:
@@ -154,7 +154,12 @@ class Worker:
             return False
         turn = self._with_redis(
             lambda: self._leases.turn(
-                count=wanted, at_once=at_once, has_last=self._has_last(), outcomes=outcomes, losses=losses
+                count=wanted,
+                at_once=at_once,
+                has_last=self._has_last(),
+                excluded=self._placing.excluded(),
+                outcomes=outcomes,
+                losses=losses,
             )
         )
         if turn is None:
@@ -183,6 +188,8 @@ class Worker:
             busy=len(busy), current_job=busy[0].job_id if busy else "", stopping=self._stopping
         )
         self._publish_output()
+        if not self._stopping:
+            self._placing.prepare(self._leases.open())
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + SWEEP_S
             self._registration.forget_expired()

@@ -57,7 +57,7 @@ while i <= #ARGV do
       local repeats = outcome.state == 'finished' and not job.cb_ens and repeats_left(id) or 0
       outcome.repeats = repeats > 0
       record(queue, id, job, outcome)
-      if outcome.repeats then repeat_again(queue, id, repeats) end
+      if outcome.repeats then repeat_again(queue, id, job, repeats) end
       if job.cb_ens and outcome.state == 'finished' then later('RPUSH', recent, id) end
       answer = 'recorded'
     end

@@ -16,7 +16,7 @@ for i = #ARGV - 6, 4, -7 do  -- backwards: the first ends up foremost
   elseif reason == '' then
     unlease(queue, id, job)
     redis.call('HSET', job_key(id), 'cb_attempt', math.max(tonumber(job.cb_attempt or 1) - 1, 0))
-    to_head(queue, id)
+    to_head(queue, id, job)
     if not job.cb_ens then not_started(id) end
   elseif lose(queue, id, job, attempt_limit(job, default), reason, {node = node, fingerprint = ARGV[i + 3],
       rq_exception = ARGV[i + 4], output = ARGV[i + 5], started_ms = ARGV[i + 6],

@@ -1,6 +1,7 @@
 -- Shared by all scripts. Invariants that every script keeps, whatever is interrupted between two of them:
 --   1. A job that is not final is in exactly one place: the queue list (status queued), the lease set
---      (status started), the scheduled set (status scheduled), or a dependency's set (status deferred).
+--      (status started), the scheduled set (status scheduled), or a dependency's set (status deferred). Ids of
+--      other jobs in the list are left over, and dropped at its head; some are needed there (past.lua).
 --   2. Only the owner of a lease can make a started job final. Owners are never used twice: a worker makes
 --      a new one for each claim.
 --   3. A job of an ensemble is counted in exactly one counter, and a final one has exactly one entry in the
@@ -99,7 +100,7 @@ local function register(registry, queue, id, ttl)
 end
 
 local JOB_FIELDS = {'status', 'cb_owner', 'cb_attempt', 'cb_ens', 'cb_index', 'cb_final', 'cb_entry', 'cb_fp',
-  'data', 'timeout', 'result_ttl', 'failure_ttl', 'retries_left', 'retry_intervals', 'worker_name', 'cb_lost'}
+  'data', 'timeout', 'result_ttl', 'failure_ttl', 'retries_left', 'retry_intervals', 'worker_name', 'cb_lost', 'cb_past'}
 local function load_fields(id, fields)
   local values = redis.call('HMGET', 'rq:job:' .. id, unpack(fields))
   local job = {}
@@ -133,6 +134,8 @@ local function unrecord(queue, id, job)
       end
       redis.call('XDEL', ens .. ':results', job.cb_entry)
     end
+    local spec = hash(ens, 'queue', 'created_at')
+    redis.call('ZADD', 'cb:open:' .. spec.queue, spec.created_at, job.cb_ens)
     if job.cb_fp and redis.call('HINCRBY', ens .. ':failures', job.cb_fp, -1) <= 0 then
       redis.call('HDEL', ens .. ':failures', job.cb_fp)
       redis.call('HDEL', ens .. ':examples', job.cb_fp)
@@ -176,6 +179,8 @@ local function record(queue, id, job, outcome)
   end
   redis.call('HSET', key, unpack(fields))
   if state == 'canceled' then
+    -- A stock tool that cancels takes the id out of the list, whatever cb_past says.
+    if job.cb_past then redis.call('HDEL', key, 'cb_past') end
     register('canceled', queue, id, -1)
     return
   end
@@ -214,11 +219,20 @@ local function last_first(ids)
   return ids
 end
 
+-- Puts the id of a job that waits into the list, with LPUSH or RPUSH, unless it has stayed there (past.lua).
+local function enlist(queue, id, job, push)
+  local looked = job.cb_ens and redis.call('HGET', ens_key(job.cb_ens), 'looked')
+  if looked and tonumber(looked) > tonumber(job.cb_index) then
+    redis.call('HSET', ens_key(job.cb_ens), 'looked', job.cb_index)
+  end
+  if not job.cb_past then redis.call(push, 'rq:queue:' .. queue, id) end
+end
+
 -- Puts a job that is not final at the head of the queue.
-local function to_head(queue, id)
+local function to_head(queue, id, job)
   redis.call('HSET', job_key(id), 'status', 'queued')
   redis.call('HDEL', job_key(id), 'cb_owner')
-  redis.call('LPUSH', 'rq:queue:' .. queue, id)
+  enlist(queue, id, job, 'LPUSH')
 end
 
 -- A job lost its worker or executor: back to the head of the queue, or set aside once it has lost
@@ -227,7 +241,7 @@ local function lose(queue, id, job, limit, reason, outcome)
   unlease(queue, id, job)
   if tonumber(job.cb_attempt or 1) < limit then
     redis.call('HSET', job_key(id), 'cb_lost', reason)
-    to_head(queue, id)
+    to_head(queue, id, job)
     return false
   end
   outcome.state = 'failed'
