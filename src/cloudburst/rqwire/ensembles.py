@@ -9,7 +9,15 @@ from typing import Any, Literal, cast
 
 from cloudburst import names
 from cloudburst.errors import EnsembleError
-from cloudburst.model import EnsembleSpec, EnsembleState, EnsembleStatus, FailureGroup, JobRecord, JobState
+from cloudburst.model import (
+    EnsembleSpec,
+    EnsembleState,
+    EnsembleStatus,
+    FailureGroup,
+    JobRecord,
+    JobState,
+    Provenance,
+)
 from cloudburst.rqwire import encoding
 from cloudburst.rqwire.appending import Accepted, Chunk
 from cloudburst.rqwire.connection import Redis
@@ -52,6 +60,8 @@ class Ensembles:
     def __init__(self, client: Redis) -> None:
         self._redis = client
         self._call = Scripts(client)
+        self._ran_on: dict[str, dict[int, Provenance]] = {}
+        """Of each ensemble what numbers in its records stand for, as far as it was read."""
 
     def create(self, spec: EnsembleSpec, identity: Identity | None = None) -> str:
         """Begin an ensemble that takes jobs until ``seal``; returns its id, ``<name>-<six characters>``.
@@ -170,7 +180,36 @@ class Ensembles:
         if not reply:
             return []
         rows = reply[0][1] if isinstance(reply, list) else next(iter(reply.values()))[0]
-        return [(entry.decode(), _record(fields)) for entry, fields in rows]
+        return [
+            (entry.decode(), _record(fields, self._payload(ensemble, _ran(fields)))) for entry, fields in rows
+        ]
+
+    def provenance(self, ensemble: str) -> list[tuple[Provenance, dict[JobState, int]]]:
+        """What its jobs ran on, in the order of the first records, each with how many records per state.
+
+        Not counted are records of jobs that never started, or were lost with their worker each time.
+        """
+        counts: dict[int, dict[JobState, int]] = {}
+        ran = cast("dict[bytes, bytes]", self._redis.hgetall(f"cb:ens:{ensemble}:ran"))
+        for field, count in ran.items():
+            number, _, state = field.decode().partition(":")
+            if number and int(count):
+                counts.setdefault(int(number), {})[cast(JobState, state)] = int(count)
+        if counts.keys() - self._ran_on.get(ensemble, {}).keys():
+            self._read_provenance(ensemble)
+        return [(self._ran_on[ensemble][number], counts[number]) for number in sorted(counts)]
+
+    def _payload(self, ensemble: str, number: str) -> str:
+        """The digest of the payload that a number in a record stands for."""
+        if not number:
+            return ""
+        if int(number) not in self._ran_on.get(ensemble, {}):
+            self._read_provenance(ensemble)
+        return self._ran_on[ensemble][int(number)].payload
+
+    def _read_provenance(self, ensemble: str) -> None:
+        texts = cast("dict[bytes, bytes]", self._redis.hgetall(f"cb:ens:{ensemble}:provenance"))
+        self._ran_on[ensemble] = {int(number): Provenance.from_json(text) for text, number in texts.items()}
 
     def all_records(self, ensemble: str) -> Iterator[JobRecord]:
         """Every record that there is now, in the order in which the jobs ended."""
@@ -284,7 +323,12 @@ def _failure(fingerprint: str, count: int, example: _Example) -> FailureGroup:
     )
 
 
-def _record(fields: dict[bytes, bytes]) -> JobRecord:
+def _ran(fields: dict[bytes, bytes]) -> str:
+    """The number of what a record's job ran on, "" for none; most have number 0, and do not say so."""
+    return fields.get(b"ran", b"0").decode()
+
+
+def _record(fields: dict[bytes, bytes], payload: str) -> JobRecord:
     value = fields[b"value"]
     return JobRecord(
         index=int(fields[b"index"]),
@@ -298,6 +342,7 @@ def _record(fields: dict[bytes, bytes]) -> JobRecord:
         error=fields[b"error"].decode("utf-8", "replace"),
         fingerprint=fields[b"fingerprint"].decode(),
         description=encoding.description(fields[b"data"]),
+        payload=payload,
     )
 
 

@@ -167,6 +167,7 @@ class Slots:
             fingerprint=header.get("fingerprint", ""),
             traceback=header.get("traceback", ""),
             output=running.output_tail(rest) if failed else b"",
+            provenance=running.runtime.provenance_text,
         )
         running.job_ended()
         self._recorder.ended(outcome, points)
@@ -179,16 +180,16 @@ class Slots:
 
     def _executor_ended(self, slot: Slot) -> None:
         """The executor's process has ended by itself; if a job was in it, so has its attempt."""
-        tail = _executor(slot).output_tail()
+        tail, ran_on = _executor(slot).output_tail(), _executor(slot).runtime.provenance_text
         status = self._kill(slot)
         if slot.claims:
             verdict, started = slot.verdict, slot.started_at
             claim = slot.release()
             if verdict is not None:
-                self._end(claim, verdict, started, tail)
+                self._end(_stopped(claim, verdict, started, tail, ran_on))
             else:
                 reason = process.ending(status)
-                self._recorder.lost(Loss(claim, reason, _fingerprint(reason), tail, started))
+                self._recorder.lost(Loss(claim, reason, _fingerprint(reason), tail, started, ran_on))
         self._discard(slot)
 
     # -- stopping ----------------------------------------------------------------------------------------
@@ -214,16 +215,17 @@ class Slots:
         if slot.verdict is None or slot.executor is None:
             return
         verdict, started, tail = slot.verdict, slot.started_at, slot.executor.output_tail()
+        ran_on = slot.executor.runtime.provenance_text
         self._kill(slot)
         if slot.verdict is not None:
-            self._end(slot.release(), verdict, started, tail)
+            self._end(_stopped(slot.release(), verdict, started, tail, ran_on))
         elif slot.claims:  # it had ended after all, and the next one had begun
             self._recorder.lost(Loss(slot.release()))
         self._discard(slot)
 
-    def _end(self, claim: Claim, verdict: Verdict, started: float, tail: bytes) -> None:
+    def _end(self, outcome: Outcome) -> None:
         """A job was stopped. If it was on a client's order, that may be called back."""
-        outcome = _stopped(claim, verdict, started, tail)
+        claim = outcome.claim
         if outcome.state == "stopped" and claim.asked.on_stopped is not None and claim.decided is None:
             # Its executor is dead: the callback runs in the next one.
             self.waiting.insert(0, claim._replace(decided=outcome))
@@ -241,7 +243,7 @@ class Slots:
         waiting = [claim for claim in self.waiting if claim.job_id == job_id and claim.decided is None]
         self.waiting = [claim for claim in self.waiting if claim not in waiting]
         for claim in waiting:
-            self._end(claim, verdict, time.time(), b"")
+            self._end(_stopped(claim, verdict, time.time(), b"", ""))
 
     def kill_running(self) -> None:
         """End all jobs that run, on a client's order; stock RQ calls it killing the horse."""
@@ -332,14 +334,21 @@ def _executor(slot: Slot) -> ExecutorProcess:
     return slot.executor
 
 
-def _stopped(claim: Claim, verdict: Verdict, started: float, tail: bytes) -> Outcome:
+def _stopped(claim: Claim, verdict: Verdict, started: float, tail: bytes, ran_on: str) -> Outcome:
     error = f"stopped: {verdict.reason}"
     state: Literal["stopped", "failed"] = "stopped" if verdict.kind == "stop-job" else "failed"
     trace = f"{error}\n\n{tail.decode('utf-8', 'replace')[-4000:]}"
     duration = time.time() - started
-    fingerprint = _fingerprint(verdict.kind)
     return Outcome(
-        claim, state, started, duration, error=error, fingerprint=fingerprint, traceback=trace, output=tail
+        claim,
+        state,
+        started,
+        duration,
+        error=error,
+        fingerprint=_fingerprint(verdict.kind),
+        traceback=trace,
+        output=tail,
+        provenance=ran_on,
     )
 
 
