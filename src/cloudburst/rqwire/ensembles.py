@@ -38,6 +38,14 @@ WITHDRAW_BEHIND = 10_000
 _Example = tuple[str, dict[bytes, bytes], Any, Any]
 """A failed job: its id, its hash, its record and its latest RQ result as redis-py gives them."""
 
+_NO_UPGRADE = {
+    "missing": "no ensemble {ensemble!r} here: `cloudburst status` lists those there are",
+    "cancelled": "{ensemble} was cancelled: submit it again with the new payload",
+    "incomplete": "{ensemble} failed before it was complete: submit it again with the new payload",
+    "ended": "{ensemble}: all its jobs have ended ({failed:,} of them failed), so none is left to run on another"
+    " payload; --rerun-failed (rerun_failed=True) runs those that failed again",
+}
+
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -259,28 +267,57 @@ class Ensembles:
         if state in {b"cancelled", b"failed"} and not sealed:
             verb = "was cancelled" if state == b"cancelled" else "failed"
             raise EnsembleError(f"{ensemble} {verb} before it was complete: submit it again")
-        status = "canceled" if cancelled else "failed"
+        return self._queue_again(ensemble, "canceled" if cancelled else "failed", fingerprint, retries)
+
+    def _queue_again(self, ensemble: str, status: str, fingerprint: str, retries: bytes | None) -> int:
         return sum(
             int(self._call("retry", ensemble, status, fingerprint, retries or 0, first, SLICE))
             for first in range(0, self.status(ensemble).total, SLICE)
         )
 
+    def upgrade(self, ensemble: str, payload: str, *, rerun_failed: bool = False) -> int:
+        """Let the jobs that have not started run on another payload, given by its digest; how many.
+
+        Jobs that failed only because the whole ensemble did are among them; ``rerun_failed``: so are all that
+        failed. May be repeated. EnsembleError when there is nothing left to run, or it cannot go on.
+        """
+        refusal, waiting, again = self._call("upgrade", ensemble, payload, int(rerun_failed))
+        if refusal:
+            raise EnsembleError(_NO_UPGRADE[refusal.decode()].format(ensemble=ensemble, failed=again))
+        if not again:
+            return int(waiting)
+        retries = cast("bytes | None", self._redis.hget(f"cb:ens:{ensemble}", "retries"))
+        fingerprint = "" if rerun_failed else names.FINGERPRINT_ENSEMBLE
+        return int(waiting) + self._queue_again(ensemble, "failed", fingerprint, retries)
+
     def cancel(self, ensemble: str) -> int:
         """Cancel all jobs that are not final, the running ones too; returns how many."""
         return self._close(ensemble, "cancelled", "cancelled", running=True)
 
-    def fail(self, ensemble: str, error: str) -> int:
-        """Fail all waiting jobs, because none of them can run; returns how many."""
-        return self._close(ensemble, "failed", error, running=False)
+    def fail(self, ensemble: str, error: str, *, payload: str | None = None) -> int:
+        """Fail all waiting jobs, because none of them can run; returns how many.
+
+        With a ``payload`` (digest, or ""), only as long as it is the ensemble's.
+        """
+        return self._close(
+            ensemble, "failed", error, running=False, payload="-" if payload is None else payload
+        )
 
     def _close(
-        self, ensemble: str, state: Literal["cancelled", "failed"], reason: str, *, running: bool
+        self,
+        ensemble: str,
+        state: Literal["cancelled", "failed"],
+        reason: str,
+        *,
+        running: bool,
+        payload: str = "-",
     ) -> int:
         closed = first = 0
         total = 1  # at least one call, for an ensemble without jobs: its state changes all the same
         exception = encoding.exception(reason)
         while first < total:
-            closed += int(self._call("close", ensemble, state, reason, int(running), first, SLICE, exception))
+            args = (int(running), first, SLICE, exception, payload)
+            closed += int(self._call("close", ensemble, state, reason, *args))
             first += SLICE
             total = self.status(ensemble).total  # which is final from the first call on
         self._withdraw(ensemble)

@@ -25,6 +25,7 @@ PARTS = {
     "unclaim": ("stock",),
     "close": ("dependents",),
     "open": ("past",),
+    "upgrade": ("past",),
 }
 """What a script needs beside the prelude, and others do not."""
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
+from cloudburst import names
 from cloudburst.config import WorkerConfig
 from cloudburst.rqwire.leases import Claim, Loss, Outcome
 from cloudburst.worker import executor, memory, process
@@ -100,7 +101,13 @@ class Slots:
         """Record that a claim's payload cannot be used."""
         text = f"{unusable.error}\n{unusable.detail}".strip()
         outcome = Outcome(
-            claim, "failed", time.time(), 0.0, error=unusable.error, fingerprint="ensemble", traceback=text
+            claim,
+            "failed",
+            time.time(),
+            0.0,
+            error=unusable.error,
+            fingerprint=names.FINGERPRINT_ENSEMBLE,
+            traceback=text,
         )
         self._recorder.ended(outcome, b"")
         self._hopeless(claim, text)
@@ -153,6 +160,7 @@ class Slots:
             )
             return False
         failed = header["state"] == "failed"
+        broken = bool(header.get("broken"))
         running = _executor(slot)
         points = b"".join(slot.points)
         claim = slot.release()
@@ -164,7 +172,7 @@ class Slots:
             header["duration"],
             value=b"" if failed else rest,
             error=header.get("error", ""),
-            fingerprint=header.get("fingerprint", ""),
+            fingerprint=names.FINGERPRINT_ENSEMBLE if broken else header.get("fingerprint", ""),
             traceback=header.get("traceback", ""),
             output=running.output_tail(rest) if failed else b"",
             provenance=running.runtime.provenance_text,
@@ -174,7 +182,7 @@ class Slots:
         if not slot.retiring and slot.renewal_due(header["rss_mb"], self._rss_limit_mb(running.runtime)):
             slot.retiring = True
             self.call_back(slot)
-        if header.get("broken"):
+        if broken:
             self._hopeless(claim, f"{outcome.error}\n{outcome.traceback}".strip())
         return True
 

@@ -229,7 +229,7 @@ class Worker:
 
         def fail() -> None:
             try:
-                count = self._ensembles.fail(claim.ensemble, error)
+                count = self._ensembles.fail(claim.ensemble, error, payload=claim.payload)
                 log.warning("ensemble %s failed, %d waiting jobs with it: %s", claim.ensemble, count, error)
             except redis.RedisError as reason:
                 log.warning("ensemble %s: cannot tell that it failed: %s", claim.ensemble, reason)
