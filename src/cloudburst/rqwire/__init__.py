@@ -21,6 +21,6 @@ Every change of a job's state is one small Lua script on the stock keys (``lua/`
 
 ``lua/prelude.lua`` states the invariants and holds what the scripts share. What only some need stands beside
 it: ``dependents`` (of jobs that have become final), ``stock`` (what only stock clients ask for: ttl, retries,
-repeats, schedules, callbacks), ``past`` (jobs that are taken past others whose payload is not ready), ``foreign``
-(jobs of ensembles that other tools have cancelled or deleted).
+repeats, schedules, callbacks), ``past`` (jobs that are taken past others whose payload is not ready),
+``foreign`` (jobs of ensembles that other tools have cancelled or deleted).
 """

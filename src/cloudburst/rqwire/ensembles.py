@@ -42,8 +42,8 @@ _NO_UPGRADE = {
     "missing": "no ensemble {ensemble!r} here: `cloudburst status` lists those there are",
     "cancelled": "{ensemble} was cancelled: submit it again with the new payload",
     "incomplete": "{ensemble} failed before it was complete: submit it again with the new payload",
-    "ended": "{ensemble}: all its jobs have ended ({failed:,} of them failed), so none is left to run on another"
-    " payload; --rerun-failed (rerun_failed=True) runs those that failed again",
+    "ended": "{ensemble}: all its jobs have ended ({failed:,} of them failed), so none is left to run on "
+    "another payload; --rerun-failed (rerun_failed=True) runs those that failed again",
 }
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

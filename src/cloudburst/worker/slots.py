@@ -12,7 +12,7 @@ import selectors
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from itertools import count
 from typing import Literal
 
 from cloudburst import names
@@ -24,6 +24,7 @@ from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.recorder import Recorder
 from cloudburst.worker.runtime import Runtime, Unusable, executor_environ
 from cloudburst.worker.slot import Slot, Verdict
+from cloudburst.worker.spares import Spares
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +55,11 @@ class Slots:
         self.ahead = Ahead()
         self.waiting: list[Claim] = []
         """Claims that no executor has, in their order."""
-        directory = config.state_dir / "slots"
-        shutil.rmtree(directory, ignore_errors=True)
-        self._slots = [Slot(n, directory / str(n), self._start_executor) for n in range(config.slots)]
+        self._directory = config.state_dir / "slots"
+        shutil.rmtree(self._directory, ignore_errors=True)
+        self._numbers = count()
+        self._slots = [Slot(number) for number in range(config.slots)]
+        self._spares = Spares(config.slots)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -72,6 +75,11 @@ class Slots:
         """The claims whose turn it is in their slots."""
         return [slot.claims[0] for slot in self._slots if slot.claims]
 
+    def runtimes(self) -> set[Runtime]:
+        """What the executors here run, also those that wait for jobs."""
+        executors = [*(slot.executor for slot in self._slots if slot.executor is not None), *self._spares]
+        return {executor.runtime for executor in executors}
+
     def next_event(self) -> float:
         """When ``enforce`` wants to be called again (monotonic seconds)."""
         return min([self._next_tick, *(slot.next_event() for slot in self._slots)])
@@ -81,14 +89,23 @@ class Slots:
     def hand_over(self, claim: Claim, runtime: Runtime, slot: Slot) -> bool:
         """Give a claim to a slot, with a new executor if need be; False when its queue is full."""
         if not slot.has(runtime):
-            self._discard(slot)
-            if not self._start(slot, claim, runtime):
+            self._put_away(slot)
+            if not self._equip(slot, claim, runtime):
                 return True
         return slot.hand_over(claim)
 
-    def _start(self, slot: Slot, claim: Claim, runtime: Runtime) -> bool:
+    def _put_away(self, slot: Slot) -> None:
+        """Empty a slot for an executor of another payload; the one that is there may be wanted again."""
+        executor = slot.part()
+        if executor is not None:
+            self._selector.unregister(executor)
+            self._spares.keep(executor)
+        self._discard(slot)
+
+    def _equip(self, slot: Slot, claim: Claim, runtime: Runtime) -> bool:
+        """Give a slot an executor of that payload; False when there is none to be had."""
         try:
-            slot.start(runtime)
+            slot.executor = self._spares.take(runtime) or self._start_executor(runtime)
         except OSError as error:  # no memory, no processes, no disk: the node's fault, another may do better
             log.error("slot %d: cannot start an executor: %s", slot.number, error)
             reason = f"its executor could not be started ({error})"
@@ -112,8 +129,9 @@ class Slots:
         self._recorder.ended(outcome, b"")
         self._hopeless(claim, text)
 
-    def _start_executor(self, runtime: Runtime, directory: Path) -> ExecutorProcess:
-        log.debug("starting an executor in %s", directory)
+    def _start_executor(self, runtime: Runtime) -> ExecutorProcess:
+        directory = self._directory / str(next(self._numbers))
+        log.debug("starting an executor of payload %.12s", runtime.digest)
         return ExecutorProcess(
             runtime,
             directory,
@@ -216,6 +234,7 @@ class Slots:
                 if slot.claims and slot.executor is not None:
                     slot.executor.cut_output()
                     self._check_memory(slot, slot.executor)
+            self._spares.enforce()
 
     def _stop_condemned(self, slot: Slot) -> None:
         """Kill the executor, unless the job that was condemned has ended in the meantime."""
@@ -318,6 +337,7 @@ class Slots:
         """Kill all executors."""
         for slot in self._slots:
             self._discard(slot)
+        self._spares.close()
 
     def call_back(self, slot: Slot) -> None:
         """Let what the slot's executor has not begun wait again."""
