@@ -242,7 +242,7 @@ def test_nothing_is_left_in_the_scratch_directories(stack):
     stack.run("worker.place", {}, {}, {})
 
     slots = Path(stack.directory / "state" / "slots")
-    wait_until(lambda: not list(slots.glob("*/scratch/*")), what="empty scratch directories")
+    wait_until(lambda: not list(slots.glob("*/scratch/*/*")), what="empty scratch directories")
 
 
 def test_a_job_that_writes_into_its_executors_sockets_fails_and_the_worker_lives(stack):
