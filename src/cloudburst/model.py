@@ -120,6 +120,16 @@ class Provenance:
     image: str = ""
     """Digest of the node's image; "" where workers do not run in one."""
 
+    def to_json(self) -> str:
+        """Equal texts for equal ones."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Provenance:
+        """The inverse of ``to_json``; what another version wrote beside these fields is left out."""
+        raw = json.loads(text)
+        return cls(**{field.name: str(raw.get(field.name, "")) for field in fields(cls)})
+
 
 @dataclass(frozen=True)
 class JobRecord:

@@ -15,6 +15,9 @@ BUCKET = "cloudburst"
 MEASUREMENT_RESULT = "result"
 """Measurement of returned values: tag ``ensemble``, fields ``index`` and the returned numbers."""
 
+FINGERPRINT_ENSEMBLE = "ensemble"
+"""Fingerprint of jobs that failed because none of their ensemble can run."""
+
 PORT_QUEUE = 6379
 PORT_FILESTORE = 25478
 PORT_INFLUX = 8086

@@ -79,7 +79,7 @@ def not_json(params):
 
 def disturb(params):
     import socket, struct
-    for fd in range(3, 20):
+    for fd in range(3, 300):
         try:
             socket.socket(fileno=os.dup(fd)).sendall(struct.pack(">IB", 2, ord("D")) + b"{}")
         except OSError:

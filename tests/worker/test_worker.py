@@ -231,7 +231,6 @@ def test_a_new_worker_zip_is_used_by_jobs_that_start_later(stack, post):
     values = []
     for version in (1, 2):
         post(**{"version.py": f"def work(params):\n    return {version}\n"})
-        time.sleep(1.1)  # the promise is "within seconds": the current one may be remembered for one
         job = queue.enqueue("version.work", {})
         wait_until(lambda job=job: job.get_status(refresh=True) == "finished", 60, "the job to finish")
         values.append(job.return_value())
@@ -243,7 +242,7 @@ def test_nothing_is_left_in_the_scratch_directories(stack):
     stack.run("worker.place", {}, {}, {})
 
     slots = Path(stack.directory / "state" / "slots")
-    wait_until(lambda: not list(slots.glob("*/scratch/*")), what="empty scratch directories")
+    wait_until(lambda: not list(slots.glob("*/scratch/*/*")), what="empty scratch directories")
 
 
 def test_a_job_that_writes_into_its_executors_sockets_fails_and_the_worker_lives(stack):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+from cloudburst.ensemble import payloads
 from cloudburst.ensemble.connection import Connection
 from cloudburst.errors import EnsembleError
-from cloudburst.model import Account, EnsembleStatus, FailureGroup, JobRecord
+from cloudburst.filestore.client import FileStore
+from cloudburst.model import Account, EnsembleStatus, FailureGroup, JobRecord, JobState, Provenance
 from cloudburst.results import Results
 
 BLOCK_S = 1.0
@@ -22,8 +25,9 @@ class Ensemble:
     Every method survives a Redis that is away for some seconds; QueueError when it stays away.
     """
 
-    def __init__(self, queue: Connection, ensemble_id: str) -> None:
+    def __init__(self, queue: Connection, files: FileStore, ensemble_id: str) -> None:
         self._queue = queue
+        self._files = files
         self.id = ensemble_id
 
     @property
@@ -92,6 +96,27 @@ class Ensemble:
         return self._queue.patiently(
             self._queue.ensembles.retry, self.id, fingerprint=fingerprint or "", cancelled=cancelled
         )
+
+    def upgrade(self, payload: str | Path, *, rerun_failed: bool = False) -> int:
+        """Let the jobs that have not started run on another payload; returns how many.
+
+        payload: a directory with a Pipfile, a zip file of one, or the digest of a payload that was stored
+            before. The ensemble's function has to be in it.
+        rerun_failed: those that failed run again, too.
+
+        Running jobs finish on the old payload, and so do those that a worker has claimed a moment ago: about
+        0.1 s of work per slot, or one job. If they are lost with their worker, they run again on the new one.
+        An ensemble that failed as a whole goes on. The records that are there stay, and name their payload.
+        Raises EnsembleError when all jobs have ended, PayloadError and ConfigError when the payload would not
+        run, and FileStoreError when it cannot be stored; nothing has changed then.
+        """
+        digest = payloads.place(self._files, payload, self.status().function)
+        upgrade = self._queue.ensembles.upgrade
+        return self._queue.patiently(upgrade, self.id, digest, rerun_failed=rerun_failed)
+
+    def provenance(self) -> list[tuple[Provenance, dict[JobState, int]]]:
+        """What its jobs ran on so far, each with the number of records per state."""
+        return self._queue.patiently(self._queue.ensembles.provenance, self.id)
 
     def cancel(self) -> int:
         """Cancel the jobs that wait and stop those that run; how many. Records that are there stay."""

@@ -92,9 +92,9 @@ class Stack:
             digest = payloads.place(self._files, payload, function)
             spec = replace(spec, payload=digest)
         if not resume:
-            return Ensemble(queue, submission.submit(queue, spec, jobs))
+            return Ensemble(queue, self._files, submission.submit(queue, spec, jobs))
         submission.resume(queue, ensemble, spec, jobs)
-        return Ensemble(queue, ensemble)
+        return Ensemble(queue, self._files, ensemble)
 
     def post(self, payload: str | Path, as_name: str = names.PAYLOAD_NAME) -> str:
         """Store a payload, a directory or zip file, for the jobs that stock RQ enqueues; returns its digest.
@@ -107,7 +107,7 @@ class Stack:
     def ensembles(self) -> list[Ensemble]:
         """All ensembles of the stack, the latest first."""
         queue = self._queue
-        return [Ensemble(queue, ensemble) for ensemble in queue.patiently(queue.ensembles.ids)]
+        return [Ensemble(queue, self._files, ensemble) for ensemble in queue.patiently(queue.ensembles.ids)]
 
     def ensemble(self, name_or_id: str, *, incomplete: bool = False) -> Ensemble:
         """The ensemble with that id, else the latest with that name (EnsembleError if there is none).
@@ -115,7 +115,9 @@ class Stack:
         incomplete: of those with that name rather the latest that has not all its jobs, if there is one.
         """
         queue = self._queue
-        return Ensemble(queue, queue.patiently(queue.ensembles.find, name_or_id, incomplete=incomplete))
+        return Ensemble(
+            queue, self._files, queue.patiently(queue.ensembles.find, name_or_id, incomplete=incomplete)
+        )
 
     def audit(self) -> Audit:
         """Whether each job of each ensemble, and of stock RQ clients, is in one place or has one record.

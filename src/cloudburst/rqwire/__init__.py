@@ -11,6 +11,8 @@ Every change of a job's state is one small Lua script on the stock keys (``lua/`
 ``reap``        jobs whose lease has run out return to the head of the queue, or are set aside
 ``close``       waiting (and running) jobs of an ensemble become final together
 ``retry``       failed jobs of an ensemble are queued again and their records withdrawn
+``upgrade``     jobs of an ensemble that have not started are to run on another payload
+``open``        which ensembles have jobs waiting, and for which payloads
 ``seal``        an ensemble has all its jobs
 ``withdraw``    ids of closed jobs leave the queue list, so that its length tells the truth
 ``build_*``     who builds an environment or a lock (``builds.py``)
@@ -20,5 +22,6 @@ Every change of a job's state is one small Lua script on the stock keys (``lua/`
 
 ``lua/prelude.lua`` states the invariants and holds what the scripts share. What only some need stands beside
 it: ``dependents`` (of jobs that have become final), ``stock`` (what only stock clients ask for: ttl, retries,
-repeats, schedules, callbacks), ``foreign`` (jobs of ensembles that other tools have cancelled or deleted).
+repeats, schedules, callbacks), ``past`` (jobs that are taken past others whose payload is not ready),
+``foreign`` (jobs of ensembles that other tools have cancelled or deleted).
 """

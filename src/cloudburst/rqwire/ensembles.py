@@ -9,7 +9,15 @@ from typing import Any, Literal, cast
 
 from cloudburst import names
 from cloudburst.errors import EnsembleError
-from cloudburst.model import EnsembleSpec, EnsembleState, EnsembleStatus, FailureGroup, JobRecord, JobState
+from cloudburst.model import (
+    EnsembleSpec,
+    EnsembleState,
+    EnsembleStatus,
+    FailureGroup,
+    JobRecord,
+    JobState,
+    Provenance,
+)
 from cloudburst.rqwire import encoding
 from cloudburst.rqwire.appending import Accepted, Chunk
 from cloudburst.rqwire.connection import Redis
@@ -29,6 +37,14 @@ WITHDRAW_BEHIND = 10_000
 
 _Example = tuple[str, dict[bytes, bytes], Any, Any]
 """A failed job: its id, its hash, its record and its latest RQ result as redis-py gives them."""
+
+_NO_UPGRADE = {
+    "missing": "no ensemble {ensemble!r} here: `cloudburst status` lists those there are",
+    "cancelled": "{ensemble} was cancelled: submit it again with the new payload",
+    "incomplete": "{ensemble} failed before it was complete: submit it again with the new payload",
+    "ended": "{ensemble}: all its jobs have ended ({failed:,} of them failed), so none is left to run on "
+    "another payload; --rerun-failed (rerun_failed=True) runs those that failed again",
+}
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -52,6 +68,8 @@ class Ensembles:
     def __init__(self, client: Redis) -> None:
         self._redis = client
         self._call = Scripts(client)
+        self._ran_on: dict[str, dict[int, Provenance]] = {}
+        """Of each ensemble what numbers in its records stand for, as far as it was read."""
 
     def create(self, spec: EnsembleSpec, identity: Identity | None = None) -> str:
         """Begin an ensemble that takes jobs until ``seal``; returns its id, ``<name>-<six characters>``.
@@ -170,7 +188,36 @@ class Ensembles:
         if not reply:
             return []
         rows = reply[0][1] if isinstance(reply, list) else next(iter(reply.values()))[0]
-        return [(entry.decode(), _record(fields)) for entry, fields in rows]
+        return [
+            (entry.decode(), _record(fields, self._payload(ensemble, _ran(fields)))) for entry, fields in rows
+        ]
+
+    def provenance(self, ensemble: str) -> list[tuple[Provenance, dict[JobState, int]]]:
+        """What its jobs ran on, in the order of the first records, each with how many records per state.
+
+        Not counted are records of jobs that never started, or were lost with their worker each time.
+        """
+        counts: dict[int, dict[JobState, int]] = {}
+        ran = cast("dict[bytes, bytes]", self._redis.hgetall(f"cb:ens:{ensemble}:ran"))
+        for field, count in ran.items():
+            number, _, state = field.decode().partition(":")
+            if number and int(count):
+                counts.setdefault(int(number), {})[cast(JobState, state)] = int(count)
+        if counts.keys() - self._ran_on.get(ensemble, {}).keys():
+            self._read_provenance(ensemble)
+        return [(self._ran_on[ensemble][number], counts[number]) for number in sorted(counts)]
+
+    def _payload(self, ensemble: str, number: str) -> str:
+        """The digest of the payload that a number in a record stands for."""
+        if not number:
+            return ""
+        if int(number) not in self._ran_on.get(ensemble, {}):
+            self._read_provenance(ensemble)
+        return self._ran_on[ensemble][int(number)].payload
+
+    def _read_provenance(self, ensemble: str) -> None:
+        texts = cast("dict[bytes, bytes]", self._redis.hgetall(f"cb:ens:{ensemble}:provenance"))
+        self._ran_on[ensemble] = {int(number): Provenance.from_json(text) for text, number in texts.items()}
 
     def all_records(self, ensemble: str) -> Iterator[JobRecord]:
         """Every record that there is now, in the order in which the jobs ended."""
@@ -220,28 +267,57 @@ class Ensembles:
         if state in {b"cancelled", b"failed"} and not sealed:
             verb = "was cancelled" if state == b"cancelled" else "failed"
             raise EnsembleError(f"{ensemble} {verb} before it was complete: submit it again")
-        status = "canceled" if cancelled else "failed"
+        return self._queue_again(ensemble, "canceled" if cancelled else "failed", fingerprint, retries)
+
+    def _queue_again(self, ensemble: str, status: str, fingerprint: str, retries: bytes | None) -> int:
         return sum(
             int(self._call("retry", ensemble, status, fingerprint, retries or 0, first, SLICE))
             for first in range(0, self.status(ensemble).total, SLICE)
         )
 
+    def upgrade(self, ensemble: str, payload: str, *, rerun_failed: bool = False) -> int:
+        """Let the jobs that have not started run on another payload, given by its digest; how many.
+
+        Jobs that failed only because the whole ensemble did are among them; ``rerun_failed``: so are all that
+        failed. May be repeated. EnsembleError when there is nothing left to run, or it cannot go on.
+        """
+        refusal, waiting, again = self._call("upgrade", ensemble, payload, int(rerun_failed))
+        if refusal:
+            raise EnsembleError(_NO_UPGRADE[refusal.decode()].format(ensemble=ensemble, failed=again))
+        if not again:
+            return int(waiting)
+        retries = cast("bytes | None", self._redis.hget(f"cb:ens:{ensemble}", "retries"))
+        fingerprint = "" if rerun_failed else names.FINGERPRINT_ENSEMBLE
+        return int(waiting) + self._queue_again(ensemble, "failed", fingerprint, retries)
+
     def cancel(self, ensemble: str) -> int:
         """Cancel all jobs that are not final, the running ones too; returns how many."""
         return self._close(ensemble, "cancelled", "cancelled", running=True)
 
-    def fail(self, ensemble: str, error: str) -> int:
-        """Fail all waiting jobs, because none of them can run; returns how many."""
-        return self._close(ensemble, "failed", error, running=False)
+    def fail(self, ensemble: str, error: str, *, payload: str | None = None) -> int:
+        """Fail all waiting jobs, because none of them can run; returns how many.
+
+        With a ``payload`` (digest, or ""), only as long as it is the ensemble's.
+        """
+        return self._close(
+            ensemble, "failed", error, running=False, payload="-" if payload is None else payload
+        )
 
     def _close(
-        self, ensemble: str, state: Literal["cancelled", "failed"], reason: str, *, running: bool
+        self,
+        ensemble: str,
+        state: Literal["cancelled", "failed"],
+        reason: str,
+        *,
+        running: bool,
+        payload: str = "-",
     ) -> int:
         closed = first = 0
         total = 1  # at least one call, for an ensemble without jobs: its state changes all the same
         exception = encoding.exception(reason)
         while first < total:
-            closed += int(self._call("close", ensemble, state, reason, int(running), first, SLICE, exception))
+            args = (int(running), first, SLICE, exception, payload)
+            closed += int(self._call("close", ensemble, state, reason, *args))
             first += SLICE
             total = self.status(ensemble).total  # which is final from the first call on
         self._withdraw(ensemble)
@@ -284,7 +360,12 @@ def _failure(fingerprint: str, count: int, example: _Example) -> FailureGroup:
     )
 
 
-def _record(fields: dict[bytes, bytes]) -> JobRecord:
+def _ran(fields: dict[bytes, bytes]) -> str:
+    """The number of what a record's job ran on, "" for none; most have number 0, and do not say so."""
+    return fields.get(b"ran", b"0").decode()
+
+
+def _record(fields: dict[bytes, bytes], payload: str) -> JobRecord:
     value = fields[b"value"]
     return JobRecord(
         index=int(fields[b"index"]),
@@ -298,6 +379,7 @@ def _record(fields: dict[bytes, bytes]) -> JobRecord:
         error=fields[b"error"].decode("utf-8", "replace"),
         fingerprint=fields[b"fingerprint"].decode(),
         description=encoding.description(fields[b"data"]),
+        payload=payload,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
@@ -92,6 +92,8 @@ class Outcome(NamedTuple):
     fingerprint: str = ""
     traceback: str = ""
     output: bytes = b""
+    provenance: str = ""
+    """What it ran on, as ``Provenance.to_json`` writes it; "" when it never started."""
 
 
 class Loss(NamedTuple):
@@ -102,6 +104,7 @@ class Loss(NamedTuple):
     fingerprint: str = POISON
     output: bytes = b""
     started_at: float = 0.0
+    provenance: str = ""
 
 
 class Turn(NamedTuple):
@@ -150,13 +153,15 @@ class Leases:
         count: int = 0,
         at_once: int = 0,
         has_last: bool = False,
+        excluded: Collection[str] = (),
         outcomes: Sequence[Outcome] = (),
         losses: Sequence[Loss] = (),
     ) -> Turn:
         """Claim, finish, give back, in this order, in one round trip.
 
         ``at_once``: how many of the claimed jobs are started immediately; ``has_last``: one that is held
-        already has its last attempt. All of it may be repeated after a lost reply: what was claimed then, and
+        already has its last attempt; ``excluded``: digests of payloads whose jobs are left to others, "" for
+        the current ``worker.zip``. All of it may be repeated after a lost reply: what was claimed then, and
         is not known here, is returned first.
         """
         calls: list[Call] = [("unclaim", (self._queue, *self._unknown))] if self._unknown else []
@@ -166,10 +171,10 @@ class Leases:
             self._claims += 1
             owner = f"{self._worker}.{self._claims}"
             limits = (count, self._lease_s, at_once, int(has_last), MAX_ATTEMPTS)
-            calls.append(("claim", (self._queue, owner, self._worker, *limits)))
+            calls.append(("claim", (self._queue, owner, self._worker, *limits, *excluded)))
         if outcomes:
             args = [self._queue, self._node, self._worker, KEPT_FINISHED]
-            calls.append(("finish", [*args, *chain.from_iterable(map(_finish_arguments, outcomes))]))
+            calls.append(("finish", [*args, *_finish_arguments(outcomes)]))
         if losses:
             args = [self._queue, self._node, MAX_ATTEMPTS]
             calls.append(("give_back", [*args, *chain.from_iterable(map(_loss_arguments, losses))]))
@@ -203,6 +208,10 @@ class Leases:
         )
         return [job_id.decode() for job_id in back], [job_id.decode() for job_id in aside]
 
+    def open(self) -> list[tuple[str, str]]:
+        """The ensembles that have jobs waiting, the oldest first, each with its payload's digest."""
+        return [(ens.decode(), payload.decode()) for ens, payload in self._call("open", self._queue)]
+
     def abandon(self, worker: str) -> list[str]:
         """Return the jobs of a worker that is known to be dead at once; their ids."""
         ids = self._call("abandon", self._queue, f"{worker}.", MAX_ATTEMPTS, POISON, _lost_exception())
@@ -232,7 +241,17 @@ def _claim(owner: str, row: Sequence[Any], order: int, now: float) -> Claim:
     )
 
 
-def _finish_arguments(outcome: Outcome) -> Iterable[str | bytes | int | float]:
+def _finish_arguments(outcomes: Sequence[Outcome]) -> Iterator[str | bytes | int | float]:
+    """Each text about what jobs ran on goes once, however many jobs it is about."""
+    numbers: dict[str, int] = {"": 0}
+    for outcome in outcomes:
+        numbers.setdefault(outcome.provenance, len(numbers))
+    texts = list(numbers)[1:]
+    jobs = (_finish_job(outcome, numbers[outcome.provenance]) for outcome in outcomes)
+    return chain((len(texts), *texts), chain.from_iterable(jobs))
+
+
+def _finish_job(outcome: Outcome, provenance: int) -> Iterable[str | bytes | int | float]:
     claim = outcome.claim
     head = (
         outcome.state,
@@ -240,6 +259,7 @@ def _finish_arguments(outcome: Outcome) -> Iterable[str | bytes | int | float]:
         claim.owner,
         int(outcome.started_at * 1000),
         round(outcome.duration_s * 1000, 3),
+        provenance,
     )
     if outcome.state == "finished":
         return (*head, outcome.value, encoding.return_value(outcome.value, pickled=claim.pickled))
@@ -252,4 +272,5 @@ def _loss_arguments(loss: Loss) -> Iterable[str | bytes | int | float]:
     claim = loss.claim
     exception, output = encoding.exception(loss.reason), encoding.output(loss.output)
     started_ms = int(loss.started_at * 1000)
-    return (claim.job_id, claim.owner, loss.reason, loss.fingerprint, exception, output, started_ms)
+    head = (claim.job_id, claim.owner, loss.reason, loss.fingerprint)
+    return (*head, exception, output, started_ms, loss.provenance)

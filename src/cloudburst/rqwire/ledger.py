@@ -70,7 +70,7 @@ class _Book:
         self.state = cast(EnsembleState, counts[0].decode())
         self.queue = counts[1].decode()
         self.submitted, *self.counters, self.running, self.records = counts[2:8]
-        self.last_entry, self.leases = counts[8].decode(), counts[9]
+        self.last_entry, self.leases, self.ran = counts[8].decode(), counts[9], counts[10]
         self.seen = bytearray()
         self.end = "0-0"
         """The entry up to which the records have been read."""
@@ -227,6 +227,9 @@ class Ledger:
                 "",
                 f"{sum(book.counters):,} jobs are counted as ended, there are {book.records:,} records",
             )
+        elif book.ran != book.records:
+            what = f"{book.ran:,} records are counted by what they ran on, there are {book.records:,}"
+            book.breaches.add("", what)
         if book.running != book.leases:
             book.breaches.add(
                 "", f"{book.running:,} jobs are counted as running, there are {book.leases:,} leases"

@@ -17,13 +17,15 @@ Call = tuple[str, Sequence[Any]]
 
 
 PARTS = {
-    "claim": ("dependents", "stock"),
+    "claim": ("dependents", "stock", "past"),
     "finish": ("dependents", "stock"),
     "give_back": ("dependents", "stock", "foreign"),
     "reap": ("dependents", "stock", "foreign"),
     "abandon": ("dependents",),
     "unclaim": ("stock",),
     "close": ("dependents",),
+    "open": ("past",),
+    "upgrade": ("past",),
 }
 """What a script needs beside the prelude, and others do not."""
 

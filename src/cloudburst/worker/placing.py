@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Iterable
 
 from cloudburst.rqwire.leases import Claim
 from cloudburst.worker.provision import Provisioner
@@ -13,16 +15,52 @@ from cloudburst.worker.slots import Slots
 PAUSE_S = 0.002
 """While executors have enough to do for longer, the worker rests: fewer turns, each with more jobs."""
 
+HOLD_S = 0.05
+"""A claim whose payload is not ready goes back after so long: most of what is there is ready by then."""
+
+AHEAD_OF_NEED = 2
+"""So many payloads are prepared at a time before a job of theirs is next."""
+
 
 class Placing:
-    """Hands claims to slots in their order; what waits behind a job that takes long is taken elsewhere."""
+    """Hands claims to slots in their order; what waits behind a job that takes long is taken elsewhere.
+
+    Nothing waits in a slot for its payload: such claims go back, and are not asked for until it is ready.
+    """
 
     def __init__(self, slots: Slots, provisioner: Provisioner) -> None:
         self._slots = slots
         self._provisioner = provisioner
         self._preparing = False
-        """Some claims wait for their payload."""
+        """Some claims wait for their payload, for a moment."""
+        self._unready: dict[str, tuple[str, float]] = {}
+        """Payloads that claims went back for: an ensemble that wants it, and when that was."""
         self._plenty = False
+
+    def excluded(self) -> list[str]:
+        """Payloads whose jobs should not be claimed now, because they are not ready here."""
+        self._unready = {
+            payload: (ensemble, since)
+            for payload, (ensemble, since) in self._unready.items()
+            if self._provisioner.get(payload, ensemble, since=since) is None
+        }
+        return list(self._unready)
+
+    def prepare(self, pending: Iterable[tuple[str, str]]) -> None:
+        """Begin to prepare the first payloads of ensembles, given with them, that have jobs waiting."""
+        under_way: set[str] = set()
+        for ensemble, payload in pending:
+            if len(under_way) == AHEAD_OF_NEED:
+                return
+            if payload and self._provisioner.get(payload, ensemble) is None:
+                under_way.add(payload)
+
+    def next_event(self) -> float:
+        """When claims are to go back whose payload is not ready by then (monotonic seconds)."""
+        if not self._preparing:
+            return math.inf
+        made = [claim.claimed_at for claim in self._slots.waiting if claim.decided is None]
+        return min(made, default=math.inf) + HOLD_S
 
     def wanted(self) -> tuple[int, int]:
         """How many jobs to claim now, and how many of them could be started at once."""
@@ -71,12 +109,22 @@ class Placing:
             if isinstance(ready, Unusable):
                 self._slots.fail(claim, ready)
             elif ready is None:
-                self._preparing = True
-                left.append(claim)
+                if not self._give_back(claim):
+                    self._preparing = True
+                    left.append(claim)
             elif not self._place(claim, ready, late, per_slot):
                 left += self._slots.waiting[place:]
                 break
         self._slots.waiting = left
+
+    def _give_back(self, claim: Claim) -> bool:
+        """Return a claim whose payload takes longer; whether it is time to. What has begun is kept."""
+        now = time.monotonic()
+        if claim.decided is not None or now < claim.claimed_at + HOLD_S:
+            return False
+        self._unready.setdefault(claim.payload, (claim.ensemble, now))
+        self._slots.give_back(claim)
+        return True
 
     def _share(self, late: list[Slot], per_slot: int) -> None:
         """Call back what lies behind a job that takes long, what is too much, what an idle slot could run."""

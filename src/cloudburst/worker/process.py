@@ -167,6 +167,10 @@ class ExecutorProcess:
         """Resident memory of the executor and its children now; 0 when it is gone."""
         return memory.used_bytes(self.process.pid)
 
+    def alive(self) -> bool:
+        """Whether its process is still there."""
+        return self.process.poll() is None
+
     def dump_stack(self) -> None:
         """Have it write where it is into its output."""
         with contextlib.suppress(ProcessLookupError):
@@ -185,6 +189,7 @@ class ExecutorProcess:
         """Kill it, and clean up."""
         self.kill()
         self._release()
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def _release(self) -> None:
         self.control.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from cloudburst.config import WorkerConfig
@@ -35,6 +36,11 @@ class Runtime:
     settings: PayloadSettings
     provenance: Provenance
     """What the records of its jobs say that they ran on."""
+
+    @cached_property
+    def provenance_text(self) -> str:
+        """The same as records hold it."""
+        return self.provenance.to_json()
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from cloudburst.rqwire.leases import Claim
 from cloudburst.worker.process import ExecutorProcess
@@ -18,8 +16,6 @@ log = logging.getLogger(__name__)
 
 STACK_DUMP_S = 0.3
 """How long an executor has to write where it hangs before it is killed."""
-
-Start = Callable[[Runtime, Path], ExecutorProcess]
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class Slot:
     The first of them runs. The others lie in the executor's queue, from which they can be called back.
     """
 
-    def __init__(self, number: int, directory: Path, start: Start) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
         self.executor: ExecutorProcess | None = None
         self.claims: deque[Claim] = deque()
@@ -49,8 +45,6 @@ class Slot:
         self.published = b""
         self.retiring = False
         """The executor takes no further jobs and is replaced once it has none."""
-        self._directory = directory
-        self._start = start
         self._since = 0.0
         self._deadline = math.inf
         self._kill_at = math.inf
@@ -72,10 +66,6 @@ class Slot:
         most = runtime.settings.max_jobs_per_executor
         # An executor that has not ended a job yet may be importing for seconds.
         return executor.ended > 0 and len(self.claims) <= ahead and not (most and executor.jobs >= most)
-
-    def start(self, runtime: Runtime) -> None:
-        """Begin with a new executor of that payload. Raises OSError."""
-        self.executor = self._start(runtime, self._directory)
 
     def hand_over(self, claim: Claim) -> bool:
         """Give a claim to the executor; False when its queue is full."""
@@ -116,6 +106,13 @@ class Slot:
         back = [claim for claim in self.claims if claim.order in orders]
         self.claims = deque(claim for claim in self.claims if claim.order not in orders)
         return back
+
+    def part(self) -> ExecutorProcess | None:
+        """Let go of an executor that takes jobs and has none; None if there is none such."""
+        if self.claims or self.retiring or self.verdict is not None:
+            return None
+        executor, self.executor = self.executor, None
+        return executor
 
     def discard(self) -> None:
         """Kill the executor, if there is one, and forget it."""

@@ -12,9 +12,10 @@ import selectors
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from itertools import count
 from typing import Literal
 
+from cloudburst import names
 from cloudburst.config import WorkerConfig
 from cloudburst.rqwire.leases import Claim, Loss, Outcome
 from cloudburst.worker import executor, memory, process
@@ -23,6 +24,7 @@ from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.recorder import Recorder
 from cloudburst.worker.runtime import Runtime, Unusable, executor_environ
 from cloudburst.worker.slot import Slot, Verdict
+from cloudburst.worker.spares import Spares
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +55,11 @@ class Slots:
         self.ahead = Ahead()
         self.waiting: list[Claim] = []
         """Claims that no executor has, in their order."""
-        directory = config.state_dir / "slots"
-        shutil.rmtree(directory, ignore_errors=True)
-        self._slots = [Slot(n, directory / str(n), self._start_executor) for n in range(config.slots)]
+        self._directory = config.state_dir / "slots"
+        shutil.rmtree(self._directory, ignore_errors=True)
+        self._numbers = count()
+        self._slots = [Slot(number) for number in range(config.slots)]
+        self._spares = Spares(config.slots)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -71,10 +75,14 @@ class Slots:
         """The claims whose turn it is in their slots."""
         return [slot.claims[0] for slot in self._slots if slot.claims]
 
+    def runtimes(self) -> set[Runtime]:
+        """What the executors here run, also those that wait for jobs."""
+        executors = [*(slot.executor for slot in self._slots if slot.executor is not None), *self._spares]
+        return {executor.runtime for executor in executors}
+
     def payloads(self) -> set[str]:
-        """Digests of the payloads that executors have, or that claims wait for."""
-        held = {slot.executor.runtime.digest for slot in self._slots if slot.executor is not None}
-        return held | {claim.payload for claim in self.waiting if claim.payload}
+        """Digests of the payloads that executors run, or that claims wait for."""
+        return {runtime.digest for runtime in self.runtimes()} | {claim.payload for claim in self.waiting}
 
     def next_event(self) -> float:
         """When ``enforce`` wants to be called again (monotonic seconds)."""
@@ -85,14 +93,23 @@ class Slots:
     def hand_over(self, claim: Claim, runtime: Runtime, slot: Slot) -> bool:
         """Give a claim to a slot, with a new executor if need be; False when its queue is full."""
         if not slot.has(runtime):
-            self._discard(slot)
-            if not self._start(slot, claim, runtime):
+            self._put_away(slot)
+            if not self._equip(slot, claim, runtime):
                 return True
         return slot.hand_over(claim)
 
-    def _start(self, slot: Slot, claim: Claim, runtime: Runtime) -> bool:
+    def _put_away(self, slot: Slot) -> None:
+        """Empty a slot for an executor of another payload; the one that is there may be wanted again."""
+        executor = slot.part()
+        if executor is not None:
+            self._selector.unregister(executor)
+            self._spares.keep(executor)
+        self._discard(slot)
+
+    def _equip(self, slot: Slot, claim: Claim, runtime: Runtime) -> bool:
+        """Give a slot an executor of that payload; False when there is none to be had."""
         try:
-            slot.start(runtime)
+            slot.executor = self._spares.take(runtime) or self._start_executor(runtime)
         except OSError as error:  # no memory, no processes, no disk: the node's fault, another may do better
             log.error("slot %d: cannot start an executor: %s", slot.number, error)
             reason = f"its executor could not be started ({error})"
@@ -105,13 +122,20 @@ class Slots:
         """Record that a claim's payload cannot be used."""
         text = f"{unusable.error}\n{unusable.detail}".strip()
         outcome = Outcome(
-            claim, "failed", time.time(), 0.0, error=unusable.error, fingerprint="ensemble", traceback=text
+            claim,
+            "failed",
+            time.time(),
+            0.0,
+            error=unusable.error,
+            fingerprint=names.FINGERPRINT_ENSEMBLE,
+            traceback=text,
         )
         self._recorder.ended(outcome, b"")
         self._hopeless(claim, text)
 
-    def _start_executor(self, runtime: Runtime, directory: Path) -> ExecutorProcess:
-        log.debug("starting an executor in %s", directory)
+    def _start_executor(self, runtime: Runtime) -> ExecutorProcess:
+        directory = self._directory / str(next(self._numbers))
+        log.debug("starting an executor of payload %.12s", runtime.digest)
         return ExecutorProcess(
             runtime,
             directory,
@@ -158,6 +182,7 @@ class Slots:
             )
             return False
         failed = header["state"] == "failed"
+        broken = bool(header.get("broken"))
         running = _executor(slot)
         points = b"".join(slot.points)
         claim = slot.release()
@@ -169,31 +194,32 @@ class Slots:
             header["duration"],
             value=b"" if failed else rest,
             error=header.get("error", ""),
-            fingerprint=header.get("fingerprint", ""),
+            fingerprint=names.FINGERPRINT_ENSEMBLE if broken else header.get("fingerprint", ""),
             traceback=header.get("traceback", ""),
             output=running.output_tail(rest) if failed else b"",
+            provenance=running.runtime.provenance_text,
         )
         running.job_ended()
         self._recorder.ended(outcome, points)
         if not slot.retiring and slot.renewal_due(header["rss_mb"], self._rss_limit_mb(running.runtime)):
             slot.retiring = True
             self.call_back(slot)
-        if header.get("broken"):
+        if broken:
             self._hopeless(claim, f"{outcome.error}\n{outcome.traceback}".strip())
         return True
 
     def _executor_ended(self, slot: Slot) -> None:
         """The executor's process has ended by itself; if a job was in it, so has its attempt."""
-        tail = _executor(slot).output_tail()
+        tail, ran_on = _executor(slot).output_tail(), _executor(slot).runtime.provenance_text
         status = self._kill(slot)
         if slot.claims:
             verdict, started = slot.verdict, slot.started_at
             claim = slot.release()
             if verdict is not None:
-                self._end(claim, verdict, started, tail)
+                self._end(_stopped(claim, verdict, started, tail, ran_on))
             else:
                 reason = process.ending(status)
-                self._recorder.lost(Loss(claim, reason, _fingerprint(reason), tail, started))
+                self._recorder.lost(Loss(claim, reason, _fingerprint(reason), tail, started, ran_on))
         self._discard(slot)
 
     # -- stopping ----------------------------------------------------------------------------------------
@@ -212,6 +238,7 @@ class Slots:
                 if slot.claims and slot.executor is not None:
                     slot.executor.cut_output()
                     self._check_memory(slot, slot.executor)
+            self._spares.enforce()
 
     def _stop_condemned(self, slot: Slot) -> None:
         """Kill the executor, unless the job that was condemned has ended in the meantime."""
@@ -219,16 +246,17 @@ class Slots:
         if slot.verdict is None or slot.executor is None:
             return
         verdict, started, tail = slot.verdict, slot.started_at, slot.executor.output_tail()
+        ran_on = slot.executor.runtime.provenance_text
         self._kill(slot)
         if slot.verdict is not None:
-            self._end(slot.release(), verdict, started, tail)
+            self._end(_stopped(slot.release(), verdict, started, tail, ran_on))
         elif slot.claims:  # it had ended after all, and the next one had begun
             self._recorder.lost(Loss(slot.release()))
         self._discard(slot)
 
-    def _end(self, claim: Claim, verdict: Verdict, started: float, tail: bytes) -> None:
+    def _end(self, outcome: Outcome) -> None:
         """A job was stopped. If it was on a client's order, that may be called back."""
-        outcome = _stopped(claim, verdict, started, tail)
+        claim = outcome.claim
         if outcome.state == "stopped" and claim.asked.on_stopped is not None and claim.decided is None:
             # Its executor is dead: the callback runs in the next one.
             self.waiting.insert(0, claim._replace(decided=outcome))
@@ -246,7 +274,7 @@ class Slots:
         waiting = [claim for claim in self.waiting if claim.job_id == job_id and claim.decided is None]
         self.waiting = [claim for claim in self.waiting if claim not in waiting]
         for claim in waiting:
-            self._end(claim, verdict, time.time(), b"")
+            self._end(_stopped(claim, verdict, time.time(), b"", ""))
 
     def kill_running(self) -> None:
         """End all jobs that run, on a client's order; stock RQ calls it killing the horse."""
@@ -291,8 +319,12 @@ class Slots:
     def give_back_waiting(self, keep: int = 0) -> None:
         """Return what waits, but the first ``keep``."""
         for claim in self.waiting[keep:]:
-            self._recorder.lost(Loss(claim))
+            self.give_back(claim)
         del self.waiting[keep:]
+
+    def give_back(self, claim: Claim) -> None:
+        """Return a claim that no executor has begun."""
+        self._recorder.lost(Loss(claim))
 
     def give_back_running(self) -> None:
         """Stop running jobs and return them, as if they had not been started."""
@@ -309,6 +341,7 @@ class Slots:
         """Kill all executors."""
         for slot in self._slots:
             self._discard(slot)
+        self._spares.close()
 
     def call_back(self, slot: Slot) -> None:
         """Let what the slot's executor has not begun wait again."""
@@ -333,14 +366,21 @@ def _executor(slot: Slot) -> ExecutorProcess:
     return slot.executor
 
 
-def _stopped(claim: Claim, verdict: Verdict, started: float, tail: bytes) -> Outcome:
+def _stopped(claim: Claim, verdict: Verdict, started: float, tail: bytes, ran_on: str) -> Outcome:
     error = f"stopped: {verdict.reason}"
     state: Literal["stopped", "failed"] = "stopped" if verdict.kind == "stop-job" else "failed"
     trace = f"{error}\n\n{tail.decode('utf-8', 'replace')[-4000:]}"
     duration = time.time() - started
-    fingerprint = _fingerprint(verdict.kind)
     return Outcome(
-        claim, state, started, duration, error=error, fingerprint=fingerprint, traceback=trace, output=tail
+        claim,
+        state,
+        started,
+        duration,
+        error=error,
+        fingerprint=_fingerprint(verdict.kind),
+        traceback=trace,
+        output=tail,
+        provenance=ran_on,
     )
 
 

@@ -137,7 +137,7 @@ class Worker:
 
     def _patience(self) -> float:
         now = time.monotonic()
-        events = [self._slots.next_event(), self._next_beat]
+        events = [self._slots.next_event(), self._placing.next_event(), self._next_beat]
         if self._stopping:
             events.append(self._stop_by)
         if self._recorder.unrecorded:
@@ -157,7 +157,12 @@ class Worker:
             return False
         turn = self._with_redis(
             lambda: self._leases.turn(
-                count=wanted, at_once=at_once, has_last=self._has_last(), outcomes=outcomes, losses=losses
+                count=wanted,
+                at_once=at_once,
+                has_last=self._has_last(),
+                excluded=self._placing.excluded(),
+                outcomes=outcomes,
+                losses=losses,
             )
         )
         if turn is None:
@@ -186,6 +191,8 @@ class Worker:
             busy=len(busy), current_job=busy[0].job_id if busy else "", stopping=self._stopping
         )
         self._publish_output()
+        if not self._stopping:
+            self._placing.prepare(self._leases.open())
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + SWEEP_S
             self._registration.forget_expired()
@@ -225,7 +232,7 @@ class Worker:
 
         def fail() -> None:
             try:
-                count = self._ensembles.fail(claim.ensemble, error)
+                count = self._ensembles.fail(claim.ensemble, error, payload=claim.payload)
                 log.warning("ensemble %s failed, %d waiting jobs with it: %s", claim.ensemble, count, error)
             except redis.RedisError as reason:
                 log.warning("ensemble %s: cannot tell that it failed: %s", claim.ensemble, reason)

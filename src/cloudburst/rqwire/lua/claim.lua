@@ -4,8 +4,11 @@
 -- When a worker dies, nobody knows which of its jobs had begun, nor which was to blame: each counts an attempt. So
 -- that no job is set aside because of others, one that has been lost before, or may not be lost at all, is taken
 -- only by a worker that starts it at once, and of those that have their last attempt a worker has one at a time.
+-- Jobs whose payload is not ready at the worker stay where they are. Behind more of them than one call looks at,
+-- jobs of other ensembles are taken by their ids, which stay in the list (see past.lua).
 -- ARGV: queue, owner, worker name, n, lease in seconds, how many the worker starts at once, whether it has one
--- already that has its last attempt (1 or 0), default limit of attempts
+-- already that has its last attempt (1 or 0), default limit of attempts, then the payload digests that are not ready
+-- ('': that of stock jobs).
 -- Returns how many jobs are left in the queue, how many of them were looked at and are for somebody else, and per
 -- claimed job: id, attempt, timeout, ensemble, index, payload digest, time of the ensemble, data, what a stock
 -- client asked for, care (1: it is started at once or not at all; 2: and has its last attempt).
@@ -13,7 +16,9 @@ local queue, owner, worker, n, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[
 local at_once, has_last, default = tonumber(ARGV[6]), ARGV[7] == '1', ARGV[8]
 local list, wip, leases = 'rq:queue:' .. queue, 'rq:wip:' .. queue, 'cb:lease:' .. queue
 local deadline = string.format('%.6f', now + lease)
-local CLAIMED = {'status', 'cb_ens', 'cb_index', 'cb_attempt', 'cb_final', 'timeout', 'data'}
+local CLAIMED = {'status', 'cb_ens', 'cb_index', 'cb_attempt', 'cb_final', 'timeout', 'data', 'cb_past'}
+local excluding, excluded = #ARGV > 8, {}
+for i = 9, #ARGV do excluded[ARGV[i]] = true end
 local ensembles = {}
 local claimed, for_others = {}, {}
 local examined = 0
@@ -57,30 +62,42 @@ local function care_for(job, ens)
   return limit == 1 and 1 or 0
 end
 
-local function deal_with(id)
-  local job = load_fields(id, CLAIMED)
-  local ens = job.cb_ens and job.status == 'queued' and ensemble_of(job.cb_ens)
-  if job.status ~= 'queued' or refused(id, ens) then return end
+-- Takes or records a job that is `queued`; false when it is for somebody else, or for later.
+local function deal_with(id, job)
+  local ens = job.cb_ens and ensemble_of(job.cb_ens)
+  if refused(id, ens) then return true end
+  if excluding and excluded[ens and ens.payload or ''] then return false end
   local care = care_for(job, ens)
   if care > 0 then n = math.min(n, at_once) end  -- and nothing is taken ahead beside it
-  if #claimed >= n or (care == 2 and has_last) then
-    for_others[#for_others + 1] = id
-    return
-  end
+  if #claimed >= n or (care == 2 and has_last) then return false end
   has_last = has_last or care == 2
   take(id, job, ens, care)
+  return true
 end
 
 -- The bounds keep one call short when a closed ensemble leaves many ids behind, or many jobs are for others.
-while #claimed < n and examined < 2000 and #for_others < 200 do
-  local ids = redis.call('LPOP', list, n - #claimed)
+local MOST_EXAMINED, MOST_FOR_OTHERS = 2000, 200
+while #claimed < n and examined < MOST_EXAMINED and #for_others < MOST_FOR_OTHERS do
+  local ids = redis.call('LPOP', list, #for_others == 0 and n - #claimed or 50)
   if not ids then break end
   for _, id in ipairs(ids) do
     examined = examined + 1
-    deal_with(id)
+    local job = load_fields(id, CLAIMED)
+    if job.status == 'queued' and not deal_with(id, job) then
+      for_others[#for_others + 1] = id
+    elseif job.cb_past then
+      redis.call('HDEL', job_key(id), 'cb_past')
+    end
   end
 end
-for i = #for_others, 1, -1 do redis.call('LPUSH', list, for_others[i]) end
+if excluding and #claimed < n and (#for_others >= MOST_FOR_OTHERS or examined >= MOST_EXAMINED) then
+  take_past(queue, excluded, function() return #claimed < n end, CLAIMED, deal_with)
+end
+if #for_others > 0 then
+  local back = {}
+  for i = #for_others, 1, -1 do back[#back + 1] = for_others[i] end
+  redis.call('LPUSH', list, unpack(back))
+end
 
 release_dependents()
 flush()

@@ -9,4 +9,5 @@ if creator or redis.call('EXISTS', key) == 1 then return 0 end
 redis.call('HSET', key, 'creator', ARGV[2], 'state', 'submitting', 'submitted', 0, 'created_at',
   string.format('%.6f', now), 'appended_at', string.format('%.6f', now), unpack(ARGV, 3))
 redis.call('ZADD', 'cb:ensembles', string.format('%.6f', now), ARGV[1])
+redis.call('ZADD', 'cb:open:' .. redis.call('HGET', key, 'queue'), string.format('%.6f', now), ARGV[1])
 return 1

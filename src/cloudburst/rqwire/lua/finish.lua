@@ -1,8 +1,9 @@
 -- Makes jobs final, each only if its lease is still held by the owner that finishes it.
 -- Invariant: a job is recorded once. A repetition by the same owner (its reply was lost) is recognised by
 -- cb_final; anybody else's is stale and leaves no trace.
--- ARGV: queue, node, name of the worker, how many finished jobs of ensembles keep their hashes; then per job
--- state, id, owner, started_ms, duration_ms, and: value, rq_return when it finished; error, fingerprint,
+-- ARGV: queue, node, name of the worker, how many finished jobs of ensembles keep their hashes, how many texts that
+-- say what jobs ran on, these texts; then per job state, id, owner, started_ms, duration_ms, which of the texts holds
+-- for it (from 1; 0: none), and: value, rq_return when it finished; error, fingerprint,
 -- rq_exception, output when it failed. Returns per job: recorded, retried, repeated or stale.
 local queue, node, worker, kept = ARGV[1], ARGV[2], 'rq:worker:' .. ARGV[3], tonumber(ARGV[4])
 local recent = 'cb:recent:' .. queue
@@ -28,17 +29,17 @@ local FINISHED = {'status', 'cb_owner', 'cb_attempt', 'cb_ens', 'cb_index', 'cb_
 
 local function outcome_at(i)
   local outcome = {state = ARGV[i], owner = ARGV[i + 2], node = node, started_ms = ARGV[i + 3],
-    duration_ms = ARGV[i + 4]}
+    duration_ms = ARGV[i + 4], provenance = ARGV[i + 5] ~= '0' and ARGV[5 + tonumber(ARGV[i + 5])]}
   if outcome.state == 'finished' then
-    outcome.value, outcome.rq_return = ARGV[i + 5], ARGV[i + 6]
-    return outcome, i + 7
+    outcome.value, outcome.rq_return = ARGV[i + 6], ARGV[i + 7]
+    return outcome, i + 8
   end
-  outcome.error, outcome.fingerprint = ARGV[i + 5], ARGV[i + 6]
-  outcome.rq_exception, outcome.output = ARGV[i + 7], ARGV[i + 8]
-  return outcome, i + 9
+  outcome.error, outcome.fingerprint = ARGV[i + 6], ARGV[i + 7]
+  outcome.rq_exception, outcome.output = ARGV[i + 8], ARGV[i + 9]
+  return outcome, i + 10
 end
 
-local i = 5
+local i = 6 + tonumber(ARGV[5])
 while i <= #ARGV do
   local id = ARGV[i + 1]
   local outcome
@@ -57,7 +58,7 @@ while i <= #ARGV do
       local repeats = outcome.state == 'finished' and not job.cb_ens and repeats_left(id) or 0
       outcome.repeats = repeats > 0
       record(queue, id, job, outcome)
-      if outcome.repeats then repeat_again(queue, id, repeats) end
+      if outcome.repeats then repeat_again(queue, id, job, repeats) end
       if job.cb_ens and outcome.state == 'finished' then later('RPUSH', recent, id) end
       answer = 'recorded'
     end

@@ -17,10 +17,10 @@ local function settle(queue, id, job)
   local ens, index = string.match(id, '^(.+)%-(%d+)$')
   if ens and redis.call('EXISTS', ens_key(ens)) == 1 then
     redis.call('HINCRBY', ens_key(ens), 'running', -1)
-    redis.call('HINCRBY', ens_key(ens), 'cancelled', 1)
+    count_record(ens, 'cancelled', NONE, 1)
     redis.call('XADD', ens_key(ens) .. ':results', '*', 'index', index, 'job', id, 'state', 'cancelled',
       'attempt', 0, 'node', '', 'started_ms', 0, 'duration_ms', 0, 'value', '',
-      'error', 'deleted by another tool while it ran', 'fingerprint', '', 'data', '')
+      'error', 'deleted by another tool while it ran', 'fingerprint', '', 'data', '', 'ran', NONE)
   end
 end
 

@@ -1,6 +1,7 @@
 -- Shared by all scripts. Invariants that every script keeps, whatever is interrupted between two of them:
 --   1. A job that is not final is in exactly one place: the queue list (status queued), the lease set
---      (status started), the scheduled set (status scheduled), or a dependency's set (status deferred).
+--      (status started), the scheduled set (status scheduled), or a dependency's set (status deferred). Ids of
+--      other jobs in the list are left over, and dropped at its head; some are needed there (past.lua).
 --   2. Only the owner of a lease can make a started job final. Owners are never used twice: a worker makes
 --      a new one for each claim.
 --   3. A job of an ensemble is counted in exactly one counter, and a final one has exactly one entry in the
@@ -99,7 +100,7 @@ local function register(registry, queue, id, ttl)
 end
 
 local JOB_FIELDS = {'status', 'cb_owner', 'cb_attempt', 'cb_ens', 'cb_index', 'cb_final', 'cb_entry', 'cb_fp',
-  'data', 'timeout', 'result_ttl', 'failure_ttl', 'retries_left', 'retry_intervals', 'worker_name', 'cb_lost'}
+  'data', 'timeout', 'result_ttl', 'failure_ttl', 'retries_left', 'retry_intervals', 'worker_name', 'cb_lost', 'cb_past'}
 local function load_fields(id, fields)
   local values = redis.call('HMGET', 'rq:job:' .. id, unpack(fields))
   local job = {}
@@ -119,6 +120,33 @@ local function unlease(queue, id, job)
   if job.cb_ens then count(ens_key(job.cb_ens), 'running', -1) end
 end
 
+-- What a job ran on is a JSON text, equal for all jobs of a worker with the same payload. Each ensemble numbers the
+-- texts (cb:ens:<id>:provenance), and counts its records by number and state (cb:ens:<id>:ran). A record names the
+-- number only if it is not 0, which is that of most: a million records are kept. NONE is the number of a record
+-- whose job never started, or whose last attempt left no word about itself.
+local NONE = ''
+local numbers = {}
+local function number_of(ens, provenance)
+  if not provenance or provenance == '' then return NONE end
+  local name = ens .. '\n' .. provenance
+  if not numbers[name] then
+    local key = ens_key(ens) .. ':provenance'
+    local number = redis.call('HGET', key, provenance)
+    if not number then
+      number = tostring(redis.call('HLEN', key))
+      redis.call('HSET', key, provenance, number)
+    end
+    numbers[name] = number
+  end
+  return numbers[name]
+end
+
+-- Counts a record, or with -1 its withdrawal, in the step that writes it.
+local function count_record(ens, state, number, change)
+  count(ens_key(ens), state, change)
+  count(ens_key(ens) .. ':ran', number .. ':' .. state, change)
+end
+
 -- Takes back the record of a job that is final, because it is to run again.
 local function unrecord(queue, id, job)
   for _, registry in pairs({'finished', 'failed', 'canceled'}) do
@@ -128,11 +156,13 @@ local function unrecord(queue, id, job)
     local ens = ens_key(job.cb_ens)
     local entry = redis.call('XRANGE', ens .. ':results', job.cb_entry, job.cb_entry)[1]
     if entry then
-      for i = 1, #entry[2], 2 do
-        if entry[2][i] == 'state' then count(ens, entry[2][i + 1], -1) end
-      end
+      local fields = {ran = '0'}
+      for i = 1, #entry[2], 2 do fields[entry[2][i]] = entry[2][i + 1] end
+      count_record(job.cb_ens, fields.state, fields.ran, -1)
       redis.call('XDEL', ens .. ':results', job.cb_entry)
     end
+    local spec = hash(ens, 'queue', 'created_at')
+    redis.call('ZADD', 'cb:open:' .. spec.queue, spec.created_at, job.cb_ens)
     if job.cb_fp and redis.call('HINCRBY', ens .. ':failures', job.cb_fp, -1) <= 0 then
       redis.call('HDEL', ens .. ':failures', job.cb_fp)
       redis.call('HDEL', ens .. ':examples', job.cb_fp)
@@ -143,8 +173,8 @@ local function unrecord(queue, id, job)
 end
 
 -- Makes a job final and records it. The caller has checked that it may, and has ended its lease.
--- outcome: state (an RQ status), owner, node, started_ms, duration_ms, value (JSON), error, fingerprint,
--- rq_return and rq_exception (as rq:results holds them), output (compressed), repeats (whether it runs again).
+-- outcome: state (an RQ status), owner, node, started_ms, duration_ms, provenance (JSON), value (JSON), error,
+-- fingerprint, rq_return and rq_exception (as rq:results holds them), output (compressed), repeats (whether it runs again).
 local function record(queue, id, job, outcome)
   local key = job_key(id)
   local state = outcome.state
@@ -153,12 +183,13 @@ local function record(queue, id, job, outcome)
   local fields = {'status', state, 'ended_at', now_iso, 'cb_final', outcome.owner or ''}
   if job.cb_ens then
     local ens = ens_key(job.cb_ens)
+    local number = number_of(job.cb_ens, outcome.provenance)
     local entry = redis.call('XADD', ens .. ':results', '*', 'index', job.cb_index, 'job', id,
       'state', COUNTER[state], 'attempt', job.cb_attempt or 0, 'node', outcome.node or '',
       'started_ms', outcome.started_ms or 0, 'duration_ms', outcome.duration_ms or 0,
       'value', outcome.value or '', 'error', outcome.error or '', 'fingerprint', outcome.fingerprint or '',
-      'data', job.data or '')
-    count(ens, COUNTER[state], 1)
+      'data', job.data or '', unpack(number ~= '0' and {'ran', number} or {}))
+    count_record(job.cb_ens, COUNTER[state], number, 1)
     fields[#fields + 1] = 'cb_entry'
     fields[#fields + 1] = entry
     if COUNTER[state] == 'failed' then
@@ -174,8 +205,14 @@ local function record(queue, id, job, outcome)
       fields[#fields + 1] = outcome.output
     end
   end
+  if not job.cb_ens and (outcome.provenance or '') ~= '' then
+    fields[#fields + 1] = 'cb_payload'
+    fields[#fields + 1] = cjson.decode(outcome.provenance).payload
+  end
   redis.call('HSET', key, unpack(fields))
   if state == 'canceled' then
+    -- A stock tool that cancels takes the id out of the list, whatever cb_past says.
+    if job.cb_past then redis.call('HDEL', key, 'cb_past') end
     register('canceled', queue, id, -1)
     return
   end
@@ -214,11 +251,20 @@ local function last_first(ids)
   return ids
 end
 
+-- Puts the id of a job that waits into the list, with LPUSH or RPUSH, unless it has stayed there (past.lua).
+local function enlist(queue, id, job, push)
+  local looked = job.cb_ens and redis.call('HGET', ens_key(job.cb_ens), 'looked')
+  if looked and tonumber(looked) > tonumber(job.cb_index) then
+    redis.call('HSET', ens_key(job.cb_ens), 'looked', job.cb_index)
+  end
+  if not job.cb_past then redis.call(push, 'rq:queue:' .. queue, id) end
+end
+
 -- Puts a job that is not final at the head of the queue.
-local function to_head(queue, id)
+local function to_head(queue, id, job)
   redis.call('HSET', job_key(id), 'status', 'queued')
   redis.call('HDEL', job_key(id), 'cb_owner')
-  redis.call('LPUSH', 'rq:queue:' .. queue, id)
+  enlist(queue, id, job, 'LPUSH')
 end
 
 -- A job lost its worker or executor: back to the head of the queue, or set aside once it has lost
@@ -227,7 +273,7 @@ local function lose(queue, id, job, limit, reason, outcome)
   unlease(queue, id, job)
   if tonumber(job.cb_attempt or 1) < limit then
     redis.call('HSET', job_key(id), 'cb_lost', reason)
-    to_head(queue, id)
+    to_head(queue, id, job)
     return false
   end
   outcome.state = 'failed'

@@ -18,7 +18,7 @@ for index = first, math.min(first + count, tonumber(spec.submitted)) - 1 do
     unrecord(spec.queue, id, job)
     redis.call('HSET', job_key(id), 'status', 'queued', 'enqueued_at', now_iso, 'retries_left', retries)
     redis.call('HDEL', job_key(id), 'cb_attempt')
-    redis.call('RPUSH', 'rq:queue:' .. spec.queue, id)
+    enlist(spec.queue, id, job, 'RPUSH')
     queued = queued + 1
   end
 end

@@ -29,7 +29,7 @@ local function not_started(id)
 end
 
 -- Queues a job that has ended once more, after `delay` seconds or at once.
-local function queue_again(queue, id, delay, at_front)
+local function queue_again(queue, id, job, delay, at_front)
   local key = job_key(id)
   local ttl = redis.call('HGET', key, 'ttl')
   if ttl then redis.call('EXPIRE', key, ttl) else redis.call('PERSIST', key) end
@@ -38,7 +38,7 @@ local function queue_again(queue, id, delay, at_front)
     redis.call('ZADD', 'rq:scheduled:' .. queue, now + delay, id)
   else
     redis.call('HSET', key, 'status', 'queued', 'enqueued_at', now_iso)
-    redis.call(at_front and 'LPUSH' or 'RPUSH', 'rq:queue:' .. queue, id)
+    enlist(queue, id, job, at_front and 'LPUSH' or 'RPUSH')
   end
 end
 
@@ -56,7 +56,7 @@ local function retry_again(queue, id, job)
   local at_front = not job.cb_ens and redis.call('HGET', job_key(id), 'enqueue_at_front_on_retry') == '1'
   redis.call('HSET', job_key(id), 'retries_left', left - 1, 'ended_at', now_iso)
   redis.call('HDEL', job_key(id), 'cb_owner', 'cb_attempt')
-  queue_again(queue, id, delay, at_front)
+  queue_again(queue, id, job, delay, at_front)
   return true
 end
 
@@ -65,11 +65,11 @@ local function repeats_left(id)
   return tonumber(redis.call('HGET', job_key(id), 'repeats_left') or 0)
 end
 
-local function repeat_again(queue, id, left)
+local function repeat_again(queue, id, job, left)
   local list = intervals(redis.call('HGET', job_key(id), 'repeat_intervals'))
   redis.call('HSET', job_key(id), 'repeats_left', left - 1)
   -- RQ counts intervals from the last repeat to the first (rq/repeat.py: repeat_count).
-  queue_again(queue, id, tonumber(list[math.min(left, #list)] or 0) or 0, false)
+  queue_again(queue, id, job, tonumber(list[math.min(left, #list)] or 0) or 0, false)
 end
 
 -- Scheduled jobs that are due go to the queue.
@@ -77,10 +77,11 @@ local function queue_due(queue)
   local scheduled = 'rq:scheduled:' .. queue
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, 200)) do
     redis.call('ZREM', scheduled, id)
-    local job = hash(job_key(id), 'status', 'enqueue_at_front', 'enqueue_at_front_on_retry', 'ended_at')
+    local job = hash(job_key(id), 'status', 'enqueue_at_front', 'enqueue_at_front_on_retry', 'ended_at', 'cb_ens',
+      'cb_index', 'cb_past')
     if job.status then
       local ran = job.ended_at and job.ended_at ~= ''
-      queue_again(queue, id, 0, job.enqueue_at_front == '1' or (job.enqueue_at_front_on_retry == '1' and ran))
+      queue_again(queue, id, job, 0, job.enqueue_at_front == '1' or (job.enqueue_at_front_on_retry == '1' and ran))
     end
   end
 end

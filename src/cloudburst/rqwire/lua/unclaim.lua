@@ -12,7 +12,7 @@ for _, id in ipairs(last_first(redis.call('ZREVRANGE', 'cb:lease:' .. queue, 0, 
       unlease(queue, id, job)
       redis.call('HSET', job_key(id), 'cb_attempt', math.max(tonumber(job.cb_attempt or 1) - 1, 0))
       not_started(id)
-      to_head(queue, id)
+      to_head(queue, id, job)
       back[#back + 1] = id
     end
   end

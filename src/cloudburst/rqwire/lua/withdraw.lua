@@ -11,8 +11,12 @@ if at_tail then from, to = -kept - slice, -kept - 1 end
 local ids = redis.call('LRANGE', list, from, to)
 local staying = {}
 for _, id in ipairs(ids) do
-  if string.sub(id, 1, #prefix) ~= prefix or redis.call('HGET', job_key(id), 'status') == 'queued' then
+  local mine = string.sub(id, 1, #prefix) == prefix
+  local job = mine and redis.call('HMGET', job_key(id), 'status', 'cb_past')
+  if not mine or job[1] == 'queued' then
     staying[#staying + 1] = id
+  elseif job[2] then
+    redis.call('HDEL', job_key(id), 'cb_past')
   end
 end
 local removed = #ids - #staying
