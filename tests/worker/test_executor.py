@@ -185,7 +185,7 @@ def test_a_module_that_does_not_import_is_broken_and_a_missing_package_is_named(
 
     assert needy["broken"]
     assert wrong["broken"]
-    assert "No module named 'six_of_one': add the package that brings it to the Pipfile" in needy["error"]
+    assert "No module named 'six_of_one': needy.py imports it: add the package" in needy["error"]
     assert not running.call("worker.say", {"n": 1})[0]["broken"]
 
 
