@@ -81,15 +81,15 @@ def verify(python: str, project: Path) -> Command:
     return _pipenv(python, project, "verify")
 
 
-def lock(python: str, project: Path, interpreter: Path, *, mirror: str = "") -> Command:
-    """Resolve the Pipfile in ``project`` for ``interpreter`` and write its lock.
+def lock(python: str, project: Path, *, mirror: str = "") -> Command:
+    """Resolve the Pipfile in ``project`` for the interpreter of ``project/.venv``, and write its lock.
 
     ``--verbose``: else an index that does not answer looks like one that has no packages.
 
     ``mirror`` stands in for the default index where the Pipfile names it; its URL may hold a password.
     """
     env = {"PIPENV_PYPI_MIRROR": mirror} if mirror else {}
-    return _pipenv(python, project, "lock", "--verbose", "--python", str(interpreter), env=env)
+    return _pipenv(python, project, "lock", "--verbose", env=env)
 
 
 def requirements(python: str, project: Path) -> Command:

@@ -60,14 +60,17 @@ def install(
     for that default. With hashes any of the indexes may offer a package, those of ``environ`` too; without,
     the first of the sources alone is asked, since nothing else tells whose package it is.
     """
-    strategy = "unsafe-best-match" if hashes else "first-index"
+    env = _indexes(sources, environ, all_of_them=hashes)
+    several = bool({**environ, **env}.get("UV_INDEX"))
+    # Of several indexes, uv treats one that lets nobody in as if it had no packages; of one, it says so.
+    strategy = "unsafe-best-match" if hashes and several else "first-index"
     command = [
         *("pip", "install", "--no-deps", "--python", str(venv_python), "--index-strategy", strategy),
         *_building(environ),
         *(["--require-hashes"] if hashes else []),
         *("--requirements", str(requirements)),
     ]
-    return _uv(python, *command, env=_indexes(sources, environ, all_of_them=hashes))
+    return _uv(python, *command, env=env)
 
 
 def ask(

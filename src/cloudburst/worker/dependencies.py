@@ -207,8 +207,10 @@ def _made(pipfile: Pipfile, interpreter: Interpreter, draft: Path, tools: Tools,
     project.mkdir(parents=True)
     pipfile.copy_to(project)
     ready = installing(tools, draft)
-    command = pipenv.lock(sys.executable, project, interpreter.path, mirror=mirror(ready.environ))
-    if ready.run(command, output, held=held) != 0:
+    # pipenv would make one with virtualenv, which takes longer and asks the default index for pip.
+    venv = uv.venv(sys.executable, project / ".venv", interpreter.path)
+    lock = pipenv.lock(sys.executable, project, mirror=mirror(ready.environ))
+    if any(ready.run(command, output, held=held) != 0 for command in (venv, lock)):
         said = tail(output)
         if not diagnosis.unreached(said):
             said = _asked_again(pipfile, said, interpreter, ready, draft) or said

@@ -186,7 +186,8 @@ def _build(directory: Path, recipe: Recipe, tools: Tools, *, held: int) -> Envir
         installation.run()
         shutil.rmtree(scratch)
         version, platform = recipe.interpreter.version, recipe.interpreter.platform
-        built = Environment(directory.name, directory, version, platform, time.monotonic() - started)
+        took_s = round(time.monotonic() - started, 1)
+        built = Environment(directory.name, directory, version, platform, took_s)
         _mark(built, recipe.lock)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
@@ -199,7 +200,7 @@ def _mark(built: Environment, lock: Lock) -> None:
     record = {
         "python_version": built.python_version,
         "platform": built.platform,
-        "built_s": round(built.built_s, 1),
+        "built_s": built.built_s,
         "packages": {name: entry.get("version", "") for name, entry in lock.packages.items()},
     }
     draft = built.directory / f"{_COMPLETE}.draft"

@@ -50,7 +50,7 @@ class Placing:
         """Begin to prepare the first payloads of ensembles, given with them, that have jobs waiting."""
         under_way: set[str] = set()
         for ensemble, payload in pending:
-            if len(under_way) == AHEAD_OF_NEED:
+            if len(under_way) == AHEAD_OF_NEED or not self._provisioner.has_room:
                 return
             if payload and self._provisioner.get(payload, ensemble) is None:
                 under_way.add(payload)

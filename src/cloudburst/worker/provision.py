@@ -15,7 +15,7 @@ from cloudburst.errors import BuildError, CloudburstError, ConfigError, PayloadE
 from cloudburst.filestore.client import FileStore
 from cloudburst.model import Provenance
 from cloudburst.rqwire.builds import Builds
-from cloudburst.worker import environment, interpreters
+from cloudburst.worker import environment, interpreters, system_packages
 from cloudburst.worker.current import Current
 from cloudburst.worker.dependencies import Pipfile
 from cloudburst.worker.environment import Recipe
@@ -129,10 +129,15 @@ class Provisioner:
     def _thread(target: Callable[[], None]) -> None:
         threading.Thread(target=target, name="provision", daemon=True).start()
 
-    def evict(self, in_use: Collection[str]) -> None:
+    @property
+    def has_room(self) -> bool:
+        """Whether the disk may take more than what is needed now."""
+        return self._keeping.has_room
+
+    def evict(self, in_use: Collection[str]) -> set[str]:
         """Remove what was not used for longest, if there is too much, but nothing that these payloads need.
 
-        Called by the thread that calls ``get``: so nobody gets a Runtime whose files are being taken away.
+        Returns the payloads that are not ready any more. Called by the thread that calls ``get``: so nobody gets a Runtime whose files are being taken away.
         """
         now = time.monotonic()
         with self._lock:
@@ -142,11 +147,12 @@ class Provisioner:
                 if payload in in_use or preparation.result is None or now - preparation.asked_at < FRESH_S
             }
             gone = self._keeping.evict(self._paths(busy))
-            for payload in list(self._preparations):
-                if not gone.isdisjoint(self._paths({payload})):
-                    del self._preparations[payload]
+            lost = {payload for payload in self._preparations if not gone.isdisjoint(self._paths({payload}))}
+            for payload in lost:
+                del self._preparations[payload]
         if gone:
             self._thread(self._keeping.clear)
+        return lost
 
     def _paths(self, payloads: Iterable[str]) -> set[Path]:
         """Everything on the disk that these payloads need."""
@@ -196,6 +202,7 @@ class Provisioner:
             settings = payload_settings(directory)
         except ConfigError as error:
             raise PayloadError(str(error)) from error
+        system_packages.check(settings.apt, self._environ)
         pipfile = Pipfile.of(directory)
         interpreter = interpreters.find(pipfile.python, self._environ)
         tools = Tools.of(self._environ, self._environments_dir, note, self._stop)

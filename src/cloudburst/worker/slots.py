@@ -11,7 +11,7 @@ import logging
 import selectors
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import count
 from typing import Literal
 
@@ -81,8 +81,13 @@ class Slots:
         return {executor.runtime for executor in executors}
 
     def payloads(self) -> set[str]:
-        """Digests of the payloads that executors run, or that claims wait for."""
-        return {runtime.digest for runtime in self.runtimes()} | {claim.payload for claim in self.waiting}
+        """Digests of the payloads that executors in slots run, or that claims wait for."""
+        held = {slot.executor.runtime.digest for slot in self._slots if slot.executor is not None}
+        return held | {claim.payload for claim in self.waiting}
+
+    def end_spares(self, payloads: Collection[str]) -> None:
+        """End executors that wait for jobs of payloads whose files are gone."""
+        self._spares.end(payloads)
 
     def next_event(self) -> float:
         """When ``enforce`` wants to be called again (monotonic seconds)."""

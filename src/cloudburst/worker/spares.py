@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from cloudburst.worker import memory
 from cloudburst.worker.process import ExecutorProcess
@@ -65,6 +65,13 @@ class Spares:
         while used and sum(used) > memory.total_mb() * MEMORY_PART:
             self._end("those that wait use too much memory")
             del used[0]
+
+    def end(self, payloads: Collection[str]) -> None:
+        """End those of payloads that are not on this node any more."""
+        gone = [kept for kept in self._kept if kept[1].runtime.digest in payloads]
+        self._kept = [kept for kept in self._kept if kept not in gone]
+        for _, executor in gone:
+            executor.close()
 
     def close(self) -> None:
         """Kill all of them."""

@@ -133,7 +133,7 @@ class Worker:
         if now >= self._next_beat:
             self._next_beat = now + BEAT_S
             self._with_redis(self._beat)
-            self._provisioner.evict(self._slots.payloads())
+            self._slots.end_spares(self._provisioner.evict(self._slots.payloads()))
 
     def _patience(self) -> float:
         now = time.monotonic()
