@@ -137,7 +137,8 @@ class Provisioner:
     def evict(self, in_use: Collection[str]) -> set[str]:
         """Remove what was not used for longest, if there is too much, but nothing that these payloads need.
 
-        Returns the payloads that are not ready any more. Called by the thread that calls ``get``: so nobody gets a Runtime whose files are being taken away.
+        Returns the payloads that are not ready any more. Called by the thread that calls ``get``: so nobody
+        gets a Runtime whose files are being taken away.
         """
         now = time.monotonic()
         with self._lock:
