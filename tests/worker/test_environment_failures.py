@@ -200,7 +200,7 @@ class TestSystemPackages:
 
         assert "not installed on this node: libnosuch-c1v5, other-dev" in caught.value.args[0]
         assert (
-            "docker build -f images/worker/Dockerfile --build-arg APT='libnosuch-c1v5 other-dev'"
+            "docker build -f images/worker/Dockerfile --build-arg 'APT=libnosuch-c1v5 other-dev'"
             in caught.value.args[0]
         )
 
