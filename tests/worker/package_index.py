@@ -97,6 +97,10 @@ class PackageIndex:
         """SHA-256 of the newest wheel of that package."""
         return _sha256(self._wheels_of(name)[-1])
 
+    def wheel_hash(self, name: str, version: str) -> str:
+        """SHA-256 of the wheel of that version."""
+        return next(_sha256(w) for w in self.wheels if w.name.startswith(f"{name}-{version}-"))
+
     def close(self) -> None:
         self.answering.set()
         self._server.shutdown()

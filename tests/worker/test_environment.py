@@ -16,7 +16,7 @@ import pytest
 
 from cloudburst.errors import BuildError
 from cloudburst.worker import environment, interpreters
-from cloudburst.worker.dependencies import Lock, Pipfile
+from cloudburst.worker.dependencies import Lock, Pipfile, own_lock
 from cloudburst.worker.environment import BuildStopped, Environment, Recipe
 from cloudburst.worker.tools import Tools
 from tests.wait import wait_until
@@ -384,6 +384,19 @@ def test_the_payload_itself_as_a_package_is_installed_as_a_copy_though_it_says_e
     assert says(built, "import levee; print(levee.__file__)").startswith(str(built.directory))
     assert not (built.directory / "backend.py").exists()
     assert str(tmp_path / "payload") not in says(built, "import sys; print(sys.path)")
+
+
+def test_a_lock_that_has_matched_once_is_not_verified_again(
+    tide: Tide, environ: dict[str, str], tmp_path: Path
+) -> None:
+    model = payload(tmp_path / "payload", Tide.pipfile, tide.lock)
+    tools = Tools.of(environ, tmp_path)
+    assert own_lock(Pipfile.of(model), tmp_path / "locks", tools) == Lock(tide.lock)
+    (model / "worker.py").write_text("only code changes")
+
+    tools.stop.set()  # whatever is run now raises BuildStopped
+
+    assert own_lock(Pipfile.of(model), tmp_path / "locks", tools) == Lock(tide.lock)
 
 
 class TestMoving:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import functools
 import hashlib
 import json
 import os
+import shutil
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator, Mapping
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -73,6 +79,28 @@ def build(folder: Path, text: str, lock: Lock, environ: Mapping[str, str]) -> En
     """Install a lock without asking pipenv whether it matches."""
     recipe = Recipe(Pipfile.of(payload(folder / "payload", text)), lock, interpreters.find("", environ))
     return environment.build(recipe, folder / "environments", Tools.of(environ, folder / "environments"))
+
+
+def pipenv_lock(project: Path, text: str) -> str:
+    """That lock as pipenv would have made it for the project's Pipfile, on a machine without settings."""
+    code = "from pipenv.project import Project; print(Project().pipfile.calculate_hash())"
+    plain = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": os.devnull}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env=plain | {"PIPENV_PIPFILE": str(project / "Pipfile"), "PIPENV_IGNORE_VIRTUALENVS": "1"},
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lock = json.loads(text)
+    lock["_meta"] = {
+        "hash": {"sha256": done.stdout.strip()},
+        "pipfile-spec": 6,
+        "requires": {},
+        "sources": [],
+    }
+    return json.dumps(lock)
 
 
 def holders(folder: Path, text: str) -> list[Path]:
@@ -178,6 +206,78 @@ def test_a_package_without_hashes_comes_from_the_index_that_the_lock_names_whate
     )
     assert said.stdout.strip() == "us"
     assert theirs.requests == []
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="clones a repository")
+def test_a_repository_with_a_login(environ: dict[str, str], tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path / "wheels", "levee", "0.5")
+    repository = Repository(tmp_path / "served" / "levee", wheel)
+    url = f"http://${{PACKAGES_USER}}:${{PACKAGES_TOKEN}}@{repository.address}/levee/.git"
+    text = f'[packages]\nlevee = {{git = "{url}", ref = "{repository.revision}"}}\n'
+    entry = {"git": url, "ref": repository.revision}
+
+    try:
+        built = build(tmp_path, text, Lock(json.dumps({"default": {"levee": entry}})), environ | BUILD)
+    finally:
+        repository.close()
+
+    (noted,) = built.directory.rglob("direct_url.json")
+    assert json.loads(noted.read_text())["vcs_info"]["commit_id"] == repository.revision
+    assert holders(tmp_path / "environments", LOGIN[1]) == []
+
+
+class Repository:
+    """A git repository behind a login, served as plain files; its package is the contents of a wheel."""
+
+    def __init__(self, folder: Path, wheel: Path) -> None:
+        folder.mkdir(parents=True)
+        (folder / "pyproject.toml").write_text(
+            '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+            '[project]\nname = "levee"\nversion = "0.5"\n'
+        )
+        (folder / "backend.py").write_text(
+            "import shutil\ndef build_wheel(directory, settings=None, metadata=None):\n"
+            f"    return shutil.copy({str(wheel)!r}, directory).rpartition('/')[2]\n"
+        )
+        self._folder = folder
+        for arguments in (["init"], ["add", "-A"], ["commit", "-m", "x"], ["update-server-info"]):
+            self._git(*arguments)
+        self.revision = self._git("rev-parse", "HEAD")
+        files = functools.partial(_Files, directory=str(folder.parent))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), files)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _git(self, *arguments: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        done = subprocess.run(
+            ["git", *who, *arguments], cwd=self._folder, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+
+class _Files(SimpleHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if (
+            self.headers.get("Authorization")
+            == f"Basic {base64.b64encode(':'.join(LOGIN).encode()).decode()}"
+        ):
+            super().do_GET()
+            return
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="packages"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
 
 class TestRefusals:

@@ -127,7 +127,7 @@ class TestInstalling:
 
         assert "pump==1.0 has no wheel for Python 3." in error.args[0]
         assert "needs a compiler, which this node does not have" in error.args[0]
-        assert "--build-arg APT='build-essential'" in error.args[0]
+        assert "--build-arg APT=build-essential ." in error.args[0]
         assert "No such file or directory: 'gcc'" in error.tail
 
 
@@ -199,7 +199,10 @@ class TestSystemPackages:
             system_packages.check(("dpkg", "libnosuch-c1v5", "other-dev"), os.environ)
 
         assert "not installed on this node: libnosuch-c1v5, other-dev" in caught.value.args[0]
-        assert "docker build --build-arg APT='libnosuch-c1v5 other-dev'" in caught.value.args[0]
+        assert (
+            "docker build -f images/worker/Dockerfile --build-arg 'APT=libnosuch-c1v5 other-dev'"
+            in caught.value.args[0]
+        )
 
 
 def test_where_debian_is_not_no_package_of_it_is_installed(tmp_path: Path) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from cloudburst.commands import images
 from cloudburst.worker.interpreters import Interpreter
-
-BAKE = "docker build --build-arg APT='{packages}' images/worker"
-"""The command that makes a worker image with system packages in it; see docs/operating.md."""
 
 _URL = r"https?://(?:[^/@\s]*@)?(?P<host>[^/\s'\")`]+)"
 
@@ -61,7 +59,7 @@ def _compiler(said: str, interpreter: Interpreter) -> str:
         return ""
     built = _BUILT.search(said)
     what = (built["what"] or built["wheel"]) if built else "a package"
-    bake = BAKE.format(packages="build-essential")
+    bake = images.worker(APT="build-essential")
     return (
         f"{what} has no wheel for Python {interpreter.version} on {interpreter.platform}, and building it "
         f"needs a compiler, which this node does not have: choose a version that has a wheel, or bake a "

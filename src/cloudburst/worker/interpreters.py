@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloudburst.commands import images
 from cloudburst.errors import BuildError
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ def find(wanted: str, environ: Mapping[str, str]) -> Interpreter:
     versions = sorted({interpreter.version for interpreter in found}, key=_numbers)
     raise BuildError(
         f"the Pipfile requires Python {wanted}, which is not on this node (found: {', '.join(versions)}): "
-        f"install it there, or change [requires] in the Pipfile"
+        f"install it there ({images.worker(PYTHONS=wanted)} makes an image that has it), "
+        f"or change [requires] in the Pipfile"
     )
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from cloudburst.commands import debian
+from cloudburst.commands import debian, images
 from cloudburst.errors import BuildError
-from cloudburst.worker.diagnosis import BAKE
 
 _ANSWER_S = 20.0
 
@@ -34,5 +33,5 @@ def check(packages: Sequence[str], environ: Mapping[str, str]) -> None:
         names = " ".join(missing)
         raise BuildError(
             f"cloudburst.toml: apt: not installed on this node: {', '.join(missing)}: bake them into the "
-            f"worker image ({BAKE.format(packages=names)}), or install them here (apt-get install {names})"
+            f"worker image ({images.worker(APT=names)}), or install them here (apt-get install {names})"
         )
