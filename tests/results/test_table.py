@@ -325,3 +325,38 @@ def test_the_head_is_made_of_the_jobs_that_ended_first_without_reading_on():
 
     assert names[:4] == ["index", "state", "seed", "value"]
     assert [row[0] for row in rows] == [1, 3]
+
+
+def test_records_of_several_payloads_say_which_and_those_of_one_do_not(tmp_path):
+    old, new = "a" * 64, "b" * 64
+    alike = [record(0, {"seed": 1}, {"x": 1}, payload=old), record(1, {"seed": 2}, {"x": 2}, payload=old)]
+    mixed = [*alike, record(2, {"seed": 3}, {"x": 3}, payload=new)]
+    mixed.append(failed(3, {"seed": 4}, attempt=0, payload=""))
+
+    assert "payload" not in results(*alike).to_frame().columns
+    assert csv_lines(*alike)[0].endswith(",fingerprint")
+
+    frame = results(*mixed).to_frame()
+    assert list(frame["payload"])[:3] == [old, old, new]
+    assert pd.isna(frame["payload"][3])
+    assert frame.columns[-1] == "payload"
+    assert [line.rpartition(",")[2] for line in csv_lines(*mixed)] == ["payload", old, old, new, ""]
+    assert parquet(tmp_path, *mixed)["payload"].to_pylist() == [old, old, new, None]
+
+
+def test_a_parameter_named_payload_keeps_its_name_unless_there_is_a_mix():
+    own = [record(0, {"payload": 7}, 1, payload="a"), record(1, {"payload": 8}, 2, payload="a")]
+
+    assert list(results(*own).to_frame()["payload"]) == [7, 8]
+
+    mixed = results(*own, record(2, {"payload": 9}, 3, payload="b")).to_frame()
+    assert list(mixed["payload_parameter"]) == [7, 8, 9]
+    assert list(mixed["payload"]) == ["a", "a", "b"]
+
+
+def test_json_lines_name_the_payload_of_each_record():
+    file = io.StringIO()
+
+    results(record(0, {}, 1, payload="a"), failed(1, {}, attempt=0)).to_json_lines(file)
+
+    assert [json.loads(line)["payload"] for line in file.getvalue().splitlines()] == ["a", None]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import redis
 from rq import Queue
@@ -198,3 +200,62 @@ def test_open_ensembles_are_those_that_have_jobs_waiting(client, ensembles):
     assert client.zrange("cb:open:default", 0, -1) == [second.encode()]
     ensembles.retry(first)
     assert worker.open() == [(first, "one"), (second, "two")]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_happens_to_jobs_in_whatever_order_each_is_in_one_place(client, ensembles, seed):
+    """Random calls of two workers, each with payloads that are not ready there; then all jobs are run."""
+    dice = random.Random(seed)
+    workers = [leases(client, "w1"), leases(client, "w2")]
+    held: list[list[Claim]] = [[], []]
+    mine = [submit(ensembles, payload, 300, retries=1) for payload in ("a", "b", "c", "a")]
+
+    def take(number: int) -> None:
+        excluded = dice.sample(["a", "b", "c", ""], dice.randint(0, 3))
+        count = dice.choice([1, 2, 20, 100])
+        turn = workers[number].turn(count=count, at_once=dice.randint(1, count), excluded=excluded)
+        assert not {claim.payload for claim in turn.claims} & set(excluded)
+        held[number] += turn.claims
+
+    def end(number: int) -> None:
+        dice.shuffle(held[number])
+        count = dice.randint(0, len(held[number]))
+        outcomes, losses = [], []
+        for claim in held[number][:count]:
+            match dice.choice(["finished", "finished", "failed", "lost", "back", "back"]):
+                case "finished":
+                    outcomes.append(Outcome(claim, "finished", 1e9, 0.1, value=b"1"))
+                case "failed":
+                    outcomes.append(Outcome(claim, "failed", 1e9, 0.1, error="E", fingerprint="f"))
+                case "lost":
+                    losses.append(Loss(claim, "killed"))
+                case "back":
+                    losses.append(Loss(claim))
+        del held[number][:count]
+        workers[number].turn(outcomes=outcomes, losses=losses)
+
+    def die(number: int) -> None:
+        workers[1 - number].abandon(f"w{number + 1}")
+        held[number].clear()
+
+    def operate(_number: int) -> None:
+        ensemble = dice.choice(mine)
+        if dice.random() < 0.3:
+            ensembles.cancel(ensemble)
+            ensembles.retry(ensemble, cancelled=True)
+        ensembles.retry(ensemble)
+
+    for _ in range(60):
+        act = dice.choices([take, end, die, operate], [10, 8, 1, 1])[0]
+        act(dice.randrange(2))
+        audit(client)
+
+    for number in range(2):
+        workers[number].give_back([Loss(claim) for claim in held[number]])
+    while claims := claim(workers[0], 500):
+        workers[0].finish([Outcome(each, "finished", 1e9, 0.1, value=b"1") for each in claims])
+    for ensemble in mine:
+        status = ensembles.status(ensemble)
+        assert (status.complete, status.finished + status.failed + status.cancelled) == (True, 300)
+    assert waiting_ids(client) == []
+    audit(client)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import click
@@ -13,7 +14,7 @@ from rich.cells import cell_len
 
 from cloudburst.cli import tables
 from cloudburst.cli.options import stack_option
-from cloudburst.ensemble import Stack
+from cloudburst.ensemble import Ensemble, Stack
 from cloudburst.ensemble.pace import broken_off
 from cloudburst.errors import ConfigError
 from cloudburst.model import FailureGroup
@@ -60,9 +61,20 @@ def results(
         click.echo(
             f"{len(rows):,} of {status.ended:,} results; all: --csv FILE, --parquet FILE, --json", err=True
         )
+    _tell_mix(ensemble)
     if status.state == "submitting":
         more = broken_off(status, time.time()) or f"{status.id} is still being submitted: more jobs will come"
         click.echo(more, err=True)
+
+
+def _tell_mix(ensemble: Ensemble) -> None:
+    """Say so if not all records come from the same payload."""
+    counts = Counter[str]()
+    for ran_on, by_state in ensemble.provenance():
+        counts[ran_on.payload] += sum(by_state.values())
+    if len(counts) > 1:
+        parts = ", ".join(f"{count:,} from {payload[:12]}" for payload, count in counts.items())
+        click.echo(f"results of {len(counts)} payloads ({parts}): see the column payload", err=True)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import click
 from rich.console import Console
@@ -11,7 +12,7 @@ from cloudburst.cli import tables
 from cloudburst.cli.options import stack_option
 from cloudburst.ensemble import Stack
 from cloudburst.ensemble.pace import Pace, broken_off, sentence
-from cloudburst.model import EnsembleStatus
+from cloudburst.model import EnsembleStatus, JobState, Provenance
 
 LISTED = 20
 
@@ -34,7 +35,8 @@ def status(name: str | None, stack_name: str | None) -> None:
         if len(ensembles) > LISTED:
             console.print(f"and {len(ensembles) - LISTED:,} older ones")
     else:
-        _print_one(console, stack.ensemble(name).status())
+        ensemble = stack.ensemble(name)
+        _print_one(console, ensemble.status(), ensemble.provenance())
     console.print()
     _print_queue(console, stack)
 
@@ -57,12 +59,19 @@ def _print_ensembles(console: Console, statuses: list[EnsembleStatus]) -> None:
             console.print(warning, soft_wrap=True)
 
 
-def _print_one(console: Console, one: EnsembleStatus) -> None:
+def _print_one(
+    console: Console, one: EnsembleStatus, ran_on: list[tuple[Provenance, dict[JobState, int]]]
+) -> None:
     pace = Pace()
     pace.observe(one, time.time())
     console.print(f"{one.id}: {_state(one)}, created {tables.moment(one.created_at)}")
     console.print(f"function  {one.function}")
     console.print(f"payload   {one.payload or 'the current worker.zip'}")
+    counts = Counter[str]()
+    for provenance, by_state in ran_on:
+        counts[provenance.payload] += sum(by_state.values())
+    if counts.keys() - {one.payload} and one.payload:
+        console.print(f"ran on    {', '.join(f'{n:,} jobs: {digest[:12]}' for digest, n in counts.items())}")
     console.print(f"jobs      {sentence(one, pace)}")
     error = one.error if one.state == "failed" else broken_off(one, time.time())
     for title, text in (("now", one.note), ("error", error)):

@@ -14,6 +14,9 @@ BEFORE = ("index", "state")
 AFTER = ("attempt", "node", "started_at", "duration_s", "error", "fingerprint")
 """Columns that stand behind them."""
 
+PAYLOAD = "payload"
+"""The last column, where the records come from more than one payload; None for a job that never ran."""
+
 SINGLE = "value"
 """The column of a returned value that is not a dict."""
 
@@ -28,16 +31,19 @@ class Columns:
         self._parameters: dict[str, _Seen] = {}
         self._returned: dict[str, _Seen] = {}
         self._named: tuple[dict[str, str], dict[str, str]] | None = None
+        self._payloads: set[str] = set()
 
     def learn(self, record: JobRecord) -> None:
         self._named = None
+        if record.payload:
+            self._payloads.add(record.payload)
         _learn(self._parameters, record.description, record.index)
         _learn(self._returned, returned(record), record.index)
 
     def names(self) -> list[str]:
         """All columns from left to right; parameters and returned values in the order of the jobs."""
         parameters, values = self._names()
-        return [*BEFORE, *parameters.values(), *values.values(), *AFTER]
+        return [*BEFORE, *parameters.values(), *values.values(), *self._after()]
 
     def cells(self, records: Collection[JobRecord]) -> Iterator[tuple[str, list[Any]]]:
         """Each column of ``records`` with its values; None where a job has no such value."""
@@ -49,7 +55,7 @@ class Columns:
         flat = [returned(record) for record in records]
         for key, name in values.items():
             yield name, [row.get(key) for row in flat]
-        for name in AFTER:
+        for name in self._after():
             yield name, [after(record, name) for record in records]
 
     def inexact(self, rows: int) -> set[str]:
@@ -62,10 +68,13 @@ class Columns:
             if seen[key].large and seen[key].whole < rows
         }
 
+    def _after(self) -> tuple[str, ...]:
+        return (*AFTER, PAYLOAD) if len(self._payloads) > 1 else AFTER
+
     def _names(self) -> tuple[dict[str, str], dict[str, str]]:
         """The column names of parameters and of returned values, by their keys."""
         if self._named is None:
-            taken = {*BEFORE, *AFTER}
+            taken = {*BEFORE, *self._after()}
             parameters = _named(self._parameters, taken, "_parameter")
             self._named = parameters, _named(self._returned, taken, "_returned")
         return self._named
@@ -92,7 +101,9 @@ def returned(record: JobRecord) -> Mapping[str, Any]:
 
 
 def after(record: JobRecord, name: str) -> Any:
-    """The value of one of the ``AFTER`` columns; times are UTC, None when the job never started."""
+    """The value of one of the last columns; times are UTC, None when the job never started."""
+    if name == PAYLOAD:
+        return record.payload or None
     if name == "started_at":
         return datetime.fromtimestamp(record.started_at, UTC) if record.started_at else None
     return getattr(record, name)

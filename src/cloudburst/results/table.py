@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from cloudburst.model import JobRecord
-from cloudburst.results.columns import AFTER, Columns, after
+from cloudburst.results.columns import AFTER, PAYLOAD, Columns, after
 from cloudburst.results.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ class Results:
     Tables have one row per job, by index, and these columns: ``index`` and ``state``; the job description's
     parameters; the returned values (a returned dict gives a column for each of its keys, anything else the
     column ``value``); ``attempt``, ``node``, ``started_at`` (UTC), ``duration_s``, ``error`` and
-    ``fingerprint``. A returned value whose name is taken gets the suffix ``_returned``, a parameter whose
-    name is one of CloudBurst's own columns the suffix ``_parameter``.
+    ``fingerprint``; and, if the records come from more than one payload, ``payload``, its digest. A returned
+    value whose name is taken gets the suffix ``_returned``, a parameter whose name is one of CloudBurst's own
+    columns the suffix ``_parameter``.
     """
 
     def __init__(self, records: Callable[[], Iterator[JobRecord]]) -> None:
@@ -98,8 +99,9 @@ class Results:
         """Write one JSON object per record to a path or an open text file; returns how many.
 
         Records are written as they are read, in the order in which the jobs ended, each with the keys index,
-        job_id, state, description, value, attempt, node, started_at, duration_s, error and fingerprint. A
-        value that is not a number is written as NaN, which Python's json and pandas read.
+        job_id, state, description, value, attempt, node, started_at, duration_s, error, fingerprint and
+        payload (its digest, null for a job that never ran). A value that is not a number is written as NaN,
+        which Python's json and pandas read.
         """
         count = 0
         with _opened(target) as file:
@@ -138,7 +140,7 @@ def _cell(value: Any) -> Any:
 def _object(record: JobRecord) -> dict[str, Any]:
     before = ("index", "job_id", "state", "description", "value")
     return {name: getattr(record, name) for name in before} | {
-        name: _cell(after(record, name)) for name in AFTER
+        name: _cell(after(record, name)) for name in (*AFTER, PAYLOAD)
     }
 
 
