@@ -154,12 +154,36 @@ def digest(lock: Lock, interpreter: interpreters.Interpreter) -> str:
 
 class TestDigest:
     OWN = interpreters.Interpreter(Path("/usr/bin/python3"), "3.11.7", "linux-x86_64-cpython-311")
-    LOCK = Lock('{"_meta": {"sources": []}, "default": {"six": {"version": "==1.17.0", "index": "mine"}}}')
+    LOCK = Lock('{"default": {"six": {"version": "==1.17.0", "hashes": ["sha256:47"], "index": "mine"}}}')
 
-    def test_does_not_depend_on_where_packages_come_from(self) -> None:
-        elsewhere = Lock('{"default": {"six": {"version": "==1.17.0"}}, "develop": {"pytest": {}}}')
+    def test_does_not_depend_on_where_packages_come_from_if_they_have_hashes(self) -> None:
+        six = '"six": {"version": "==1.17.0", "hashes": ["sha256:47"]}'
+        elsewhere = Lock(f'{{"default": {{{six}}}, "develop": {{"pytest": {{}}}}}}')
 
         assert digest(elsewhere, self.OWN) == digest(self.LOCK, self.OWN)
+
+    def test_depends_on_the_index_but_not_on_the_login_of_what_has_no_hashes(self) -> None:
+        def lock(url: str) -> Lock:
+            sources = f'{{"sources": [{{"name": "mine", "url": "{url}"}}]}}'
+            return Lock(
+                f'{{"_meta": {sources}, "default": {{"six": {{"version": "==1", "index": "mine"}}}}}}'
+            )
+
+        own = digest(lock("https://ada:x@mine.example"), self.OWN)
+
+        assert digest(lock("https://bob:y@mine.example"), self.OWN) == own
+        assert digest(lock("https://other.example"), self.OWN) != own
+
+    def test_depends_on_variables_that_change_what_is_built(self) -> None:
+        plain, tuned = (
+            Tools.of(environ, Path("environments")).options
+            for environ in ({"PIP_INDEX_URL": "x", "PATH": "y"}, {"CFLAGS": "-O3", "PIP_NO_BINARY": "numpy"})
+        )
+
+        assert plain == ()
+        assert tuned == (("CFLAGS", "-O3"), ("PIP_NO_BINARY", "numpy"))
+        recipe = Recipe(Pipfile(Path("payload"), "", {}), self.LOCK, self.OWN, tuned)
+        assert recipe.digest != digest(self.LOCK, self.OWN)
 
     @pytest.mark.parametrize(
         ("lock", "version", "platform"),

@@ -40,6 +40,7 @@ def sources(entries: Iterable[Mapping[str, Any]], variables: Mapping[str, str], 
             bool(entry.get("verify_ssl", True)),
         )
         for entry in entries
+        if entry.get("url")
     ]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudburst.commands import pipenv, uv
+from cloudburst.commands.command import mask
 from cloudburst.commands.requirements import normal
 from cloudburst.commands.sources import Source, named, sources
 from cloudburst.errors import BuildError
@@ -51,11 +52,16 @@ class Lock:
         return {normal(name): entry["index"] for name, entry in self.packages.items() if "index" in entry}
 
     def identity(self) -> str:
-        """Equal for locks that install the same, wherever they fetch it from."""
-        bare = {
-            name: {key: value for key, value in entry.items() if key != "index"}
-            for name, entry in self.packages.items()
-        }
+        """Equal for locks that install the same, wherever they fetch it from.
+
+        Where nothing but its version says what a package is, the index that it comes from does, too.
+        """
+        urls = {source.get("name"): mask(source.get("url", "")) for source in self.sources}
+        bare = {}
+        for name, entry in self.packages.items():
+            bare[name] = {key: value for key, value in entry.items() if key != "index"}
+            if "index" in entry and "hashes" not in entry:
+                bare[name]["index"] = urls.get(entry["index"], entry["index"])
         return json.dumps(bare, sort_keys=True)
 
 
@@ -86,7 +92,8 @@ class Pipfile:
 
     def sources(self, lock: Lock, given: Mapping[str, str], mirror: str) -> list[Source]:
         """The indexes to install from, with logins filled in; empty: the one that everybody uses."""
-        return sources(self.table.get("source") or lock.sources, given, mirror)
+        own = self.table.get("source") or lock.sources
+        return sources(own if isinstance(own, list) else [own], given, mirror)
 
     def check_variables(self, tools: Tools) -> None:
         """BuildError when it names a variable that builds are not given, whatever else has that name here."""
