@@ -75,11 +75,6 @@ class Slots:
         """The claims whose turn it is in their slots."""
         return [slot.claims[0] for slot in self._slots if slot.claims]
 
-    def runtimes(self) -> set[Runtime]:
-        """What the executors here run, also those that wait for jobs."""
-        executors = [*(slot.executor for slot in self._slots if slot.executor is not None), *self._spares]
-        return {executor.runtime for executor in executors}
-
     def next_event(self) -> float:
         """When ``enforce`` wants to be called again (monotonic seconds)."""
         return min([self._next_tick, *(slot.next_event() for slot in self._slots)])
