@@ -377,6 +377,25 @@ class TestFullDisk:
         assert not (node.environments / shared.digest).exists()
         assert versions(reader.environment(shared)) == "2.0 1.1"
 
+    def test_of_the_file_store_lets_every_node_build_for_itself(self, small_disk, services, nodes, recipe):
+        full = MiniStack(small_disk(256 * 1024))
+        full.start_filestore()
+        free = shutil.disk_usage(full.directory).free
+        (full.directory / "filler").write_bytes(b"x" * (free - 8192))
+        try:
+            first, second = nodes("node-1"), nodes("node-2")
+            for node in (first, second):
+                node.use(services, store_port=full.filestore_port)
+
+            environments = [node.environment(recipe) for node in (first, second)]
+
+            assert [versions(environment) for environment in environments] == ["2.0 1.1"] * 2
+            assert not first.stored.has(recipe.digest)
+        finally:
+            for process in full.processes:
+                process.kill()
+                process.wait()
+
     def test_while_building_is_not_told_as_a_fault_of_the_payload(
         self, small_disk, services, index, recipe, nodes
     ):

@@ -21,6 +21,7 @@ from cloudburst.model import (
 from cloudburst.rqwire import encoding
 from cloudburst.rqwire.appending import Accepted, Chunk
 from cloudburst.rqwire.connection import Redis
+from cloudburst.rqwire.records import Records
 from cloudburst.rqwire.scripts import Scripts
 
 INDEX = "cb:ensembles"
@@ -68,8 +69,7 @@ class Ensembles:
     def __init__(self, client: Redis) -> None:
         self._redis = client
         self._call = Scripts(client)
-        self._ran_on: dict[str, dict[int, Provenance]] = {}
-        """Of each ensemble what numbers in its records stand for, as far as it was read."""
+        self._records = Records(client)
 
     def create(self, spec: EnsembleSpec, identity: Identity | None = None) -> str:
         """Begin an ensemble that takes jobs until ``seal``; returns its id, ``<name>-<six characters>``.
@@ -181,43 +181,7 @@ class Ensembles:
         self, ensemble: str, after: str = "0-0", *, block_s: float = 0.0, count: int = CHUNK
     ) -> list[tuple[str, JobRecord]]:
         """Up to ``count`` records behind the entry ``after``, with their entries; waits up to ``block_s``."""
-        block = int(block_s * 1000) or None
-        reply = cast(
-            "Any", self._redis.xread({f"cb:ens:{ensemble}:results": after}, count=count, block=block)
-        )
-        if not reply:
-            return []
-        rows = reply[0][1] if isinstance(reply, list) else next(iter(reply.values()))[0]
-        return [
-            (entry.decode(), _record(fields, self._payload(ensemble, _ran(fields)))) for entry, fields in rows
-        ]
-
-    def provenance(self, ensemble: str) -> list[tuple[Provenance, dict[JobState, int]]]:
-        """What its jobs ran on, in the order of the first records, each with how many records per state.
-
-        Not counted are records of jobs that never started, or were lost with their worker each time.
-        """
-        counts: dict[int, dict[JobState, int]] = {}
-        ran = cast("dict[bytes, bytes]", self._redis.hgetall(f"cb:ens:{ensemble}:ran"))
-        for field, count in ran.items():
-            number, _, state = field.decode().partition(":")
-            if number and int(count):
-                counts.setdefault(int(number), {})[cast(JobState, state)] = int(count)
-        if counts.keys() - self._ran_on.get(ensemble, {}).keys():
-            self._read_provenance(ensemble)
-        return [(self._ran_on[ensemble][number], counts[number]) for number in sorted(counts)]
-
-    def _payload(self, ensemble: str, number: str) -> str:
-        """The digest of the payload that a number in a record stands for."""
-        if not number:
-            return ""
-        if int(number) not in self._ran_on.get(ensemble, {}):
-            self._read_provenance(ensemble)
-        return self._ran_on[ensemble][int(number)].payload
-
-    def _read_provenance(self, ensemble: str) -> None:
-        texts = cast("dict[bytes, bytes]", self._redis.hgetall(f"cb:ens:{ensemble}:provenance"))
-        self._ran_on[ensemble] = {int(number): Provenance.from_json(text) for text, number in texts.items()}
+        return self._records.page(ensemble, after, block_s=block_s, count=count)
 
     def all_records(self, ensemble: str) -> Iterator[JobRecord]:
         """Every record that there is now, in the order in which the jobs ended."""
@@ -225,6 +189,13 @@ class Ensembles:
         while page := self.records(ensemble, after):
             after = page[-1][0]
             yield from (record for _, record in page)
+
+    def provenance(self, ensemble: str) -> list[tuple[Provenance, dict[JobState, int]]]:
+        """What its jobs ran on, in the order of the first records, each with how many records per state.
+
+        Not counted are records of jobs that never started, or were lost with their worker each time.
+        """
+        return self._records.provenance(ensemble)
 
     def failures(self, ensemble: str) -> list[FailureGroup]:
         """Failed jobs grouped by fingerprint, largest group first, each with one example."""
@@ -357,29 +328,6 @@ def _failure(fingerprint: str, count: int, example: _Example) -> FailureGroup:
         traceback=encoding.exception_text(results[0][1].get(b"exc_string", b"")) if results else "",
         output=encoding.output_text(job.get(b"cb_output")),
         description=encoding.description(job.get(b"data", b"")),
-    )
-
-
-def _ran(fields: dict[bytes, bytes]) -> str:
-    """The number of what a record's job ran on, "" for none; most have number 0, and do not say so."""
-    return fields.get(b"ran", b"0").decode()
-
-
-def _record(fields: dict[bytes, bytes], payload: str) -> JobRecord:
-    value = fields[b"value"]
-    return JobRecord(
-        index=int(fields[b"index"]),
-        job_id=fields[b"job"].decode(),
-        state=cast(JobState, fields[b"state"].decode()),
-        attempt=int(fields[b"attempt"]),
-        node=fields[b"node"].decode(),
-        started_at=int(fields[b"started_ms"]) / 1000,
-        duration_s=float(fields[b"duration_ms"]) / 1000,
-        value=json.loads(value) if value else None,
-        error=fields[b"error"].decode("utf-8", "replace"),
-        fingerprint=fields[b"fingerprint"].decode(),
-        description=encoding.description(fields[b"data"]),
-        payload=payload,
     )
 
 

@@ -77,11 +77,11 @@ class Placing:
 
     def _per_slot(self) -> int:
         """How many may be claimed for a slot beside its running job."""
-        return 0 if self._preparing else self._slots.ahead.per_slot(plenty=self._plenty)
+        return self._slots.ahead.per_slot(plenty=self._plenty)
 
     def _kept_per_slot(self) -> int:
         """How many may wait behind the running job of a slot."""
-        return 0 if self._preparing else self._slots.ahead.kept_per_slot(plenty=self._plenty)
+        return self._slots.ahead.kept_per_slot(plenty=self._plenty)
 
     def _late(self) -> list[Slot]:
         """Slots whose job takes longer than was expected."""

@@ -75,11 +75,6 @@ class Slots:
         """The claims whose turn it is in their slots."""
         return [slot.claims[0] for slot in self._slots if slot.claims]
 
-    def runtimes(self) -> set[Runtime]:
-        """What the executors here run, also those that wait for jobs."""
-        executors = [*(slot.executor for slot in self._slots if slot.executor is not None), *self._spares]
-        return {executor.runtime for executor in executors}
-
     def payloads(self) -> set[str]:
         """Digests of the payloads that executors in slots run, or that claims wait for."""
         held = {slot.executor.runtime.digest for slot in self._slots if slot.executor is not None}
