@@ -11,6 +11,7 @@ import pytest
 import redis as redis_module
 
 from cloudburst.rqwire.builds import Builds, Elsewhere, Lease
+from cloudburst.rqwire.connection import connect
 from tests.conftest import RedisServer
 from tests.wait import wait_until
 
@@ -44,7 +45,7 @@ def builder(redis_server: RedisServer):
 
 
 def builds(server: RedisServer, node: str = "node-2") -> Builds:
-    return Builds(server.client(), node, LEASE_S)
+    return Builds(connect(server.url), node, LEASE_S)
 
 
 def taken(builds: Builds, what: str = "x") -> Lease:
@@ -54,11 +55,12 @@ def taken(builds: Builds, what: str = "x") -> Lease:
 
 
 def test_one_has_the_lease_and_the_others_learn_who(redis_server):
-    taken(builds(redis_server, "node-1"))
+    lease, other = taken(builds(redis_server, "node-1")), builds(redis_server)
 
-    assert builds(redis_server).take("x") == Elsewhere("building", "node-1")
-    assert builds(redis_server).look("x") == Elsewhere("building", "node-1")
-    taken(builds(redis_server), "something else").release()
+    assert other.take("x") == Elsewhere("building", "node-1")
+    assert other.look("x") == Elsewhere("building", "node-1")
+    taken(other, "something else").release()
+    lease.release()
 
 
 def test_a_lease_that_was_released_is_free_at_once(redis_server):
@@ -129,10 +131,11 @@ def test_who_has_lost_the_lease_learns_it(redis_server):
 
 def test_while_redis_is_away_taking_fails_and_ending_does_not(redis_server):
     lease = taken(builds(redis_server))
+    other = builds(redis_server)
     redis_server.kill()
 
     with pytest.raises(redis_module.RedisError):
-        builds(redis_server).take("y")
+        other.take("y")
     lease.release()
 
 
