@@ -35,7 +35,9 @@ Environment variables:
   CLOUDBURST_TOKEN   a token for the file store and points (default: random)
   INFLUX_URL         an InfluxDB for points, with INFLUX_TOKEN, INFLUX_ORG and
                      INFLUX_BUCKET (default: the stack stores points itself)
-  PIP_INDEX_URL      where Python packages come from, here and for payloads
+  PIP_INDEX_URL      where Python packages come from, here and for payloads;
+                     PIP_CERT, HTTPS_PROXY and others: docs/operating.md
+  CLOUDBURST_BUILD_X what a payload's Pipfile may name as ${X}
   PYTHON             the Python to use here (default: one of 3.11 or later)
 
 The first run makes the tool's environment, .venv, in about a minute.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 import urllib.parse
 from collections.abc import Mapping
@@ -14,6 +15,18 @@ from cloudburst.errors import ConfigError
 from cloudburst.model import Endpoints, PayloadSettings
 
 Environ = Mapping[str, str]
+
+BUILD_PREFIX = "CLOUDBURST_BUILD_"
+"""Variables of this prefix reach builds, without it; nothing else of the worker's settings does."""
+
+_DEBIAN_PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+(:[a-z0-9-]+)?")
+
+_FOR_BUILDS = re.compile(
+    r"CLOUDBURST_BUILD_\w+|(?i:(https?|all|no)_proxy)|SSL_CERT_FILE|REQUESTS_CA_BUNDLE|PIPENV_PYPI_MIRROR"
+    r"|PIP_(CONFIG_FILE|INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX|TRUSTED_HOST|CERT|CLIENT_CERT|PROXY)"
+    r"|PIP_(DEFAULT_TIMEOUT|TIMEOUT|RETRIES|KEYRING_PROVIDER|NO_BINARY|ONLY_BINARY)"
+    r"|UV_(DEFAULT_INDEX|INDEX|FIND_LINKS|INSECURE_HOST|HTTP_TIMEOUT|HTTP_RETRIES)"
+)
 
 
 def home(environ: Environ) -> Path:
@@ -54,6 +67,21 @@ def secret(environ: Environ, name: str, default: str = "") -> str:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigError(f"{name}_FILE: cannot read {path} ({error.strerror})") from error
+
+
+def build_variables(environ: Environ) -> dict[str, str]:
+    """What ``CLOUDBURST_BUILD_<NAME>`` and ``CLOUDBURST_BUILD_<NAME>_FILE`` give to builds, by ``<NAME>``."""
+    names_given = {
+        name.removeprefix(BUILD_PREFIX).removesuffix("_FILE")
+        for name in environ
+        if name.startswith(BUILD_PREFIX)
+    }
+    return {name: secret(environ, BUILD_PREFIX + name) for name in sorted(names_given) if name}
+
+
+def for_builds(environ: Environ) -> dict[str, str]:
+    """The variables that say how environments are built, with passwords and all; "" ends an earlier value."""
+    return {name: value for name, value in environ.items() if _FOR_BUILDS.fullmatch(name)}
 
 
 def integer(environ: Environ, name: str, default: int, *, low: int = 0) -> int:
@@ -150,13 +178,23 @@ def payload_settings(directory: Path) -> PayloadSettings:
     known = {field.name: type(getattr(PayloadSettings(), field.name)) for field in fields(PayloadSettings)}
     for key, value in table.items():
         _check_setting(key, value, known)
-    return PayloadSettings(**table)
+    return PayloadSettings(**table | {"apt": tuple(table.get("apt", ()))})
+
+
+def _check_packages(value: object) -> None:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"cloudburst.toml: apt: should be a list of texts, got {value!r}")
+    for name in value:
+        if not _DEBIAN_PACKAGE.fullmatch(name):
+            raise ConfigError(f"cloudburst.toml: apt: {name!r} is not the name of a Debian package")
 
 
 def _check_setting(key: str, value: object, known: Mapping[str, type]) -> None:
     if key not in known:
         raise ConfigError(f"cloudburst.toml: {key}: unknown key; known are {', '.join(known)}")
-    if type(value) is not known[key]:
+    if key == "apt":
+        _check_packages(value)
+    elif type(value) is not known[key]:
         words = {int: "a whole number", bool: "true or false", str: "a text"}
         raise ConfigError(f"cloudburst.toml: {key}: should be {words[known[key]]}, got {value!r}")
     if key == "isolation" and value not in {"reuse", "fork"}:

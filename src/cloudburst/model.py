@@ -198,6 +198,8 @@ class PayloadSettings:
     """Threads that numeric libraries may use in one job."""
     keep_failed_scratch: bool = False
     """Keep the scratch directory of a failed job on its node."""
+    apt: tuple[str, ...] = ()
+    """Debian packages that have to be installed on the node."""
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,10 @@ PROJECT = Path("/srv/environments/abc")
 
 
 def test_pipenv_is_the_one_of_the_interpreter_that_is_given() -> None:
-    command = pipenv.sync("/opt/cloudburst/bin/python", PROJECT, Path("/usr/bin/python3.12"))
+    command = pipenv.lock("/opt/cloudburst/bin/python", PROJECT, mirror="http://m")
 
-    assert command.argv == (
-        *("/opt/cloudburst/bin/python", "-m", "pipenv", "sync"),
-        *("--python", "/usr/bin/python3.12"),
-    )
+    assert command.argv == ("/opt/cloudburst/bin/python", "-P", "-m", "pipenv", "lock", "--verbose")
+    assert command.env["PIPENV_PYPI_MIRROR"] == "http://m"
     assert command.cwd == PROJECT
     assert command.env["PIPENV_PIPFILE"] == "/srv/environments/abc/Pipfile"
     assert command.env["PIPENV_VENV_IN_PROJECT"] == "1"
@@ -29,6 +27,7 @@ def test_pipenv_is_the_one_of_the_interpreter_that_is_given() -> None:
     [
         *("PATH", "HOME", "LC_ALL", "CFLAGS", "https_proxy", "HTTP_PROXY", "NO_PROXY"),
         *("PIP_INDEX_URL", "PIP_CERT", "PIPENV_PYPI_MIRROR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
+        *("UV_DEFAULT_INDEX", "UV_HTTP_TIMEOUT"),
     ],
 )
 def test_what_says_how_to_reach_and_build_packages_is_kept(name: str) -> None:
@@ -41,6 +40,7 @@ def test_what_says_how_to_reach_and_build_packages_is_kept(name: str) -> None:
         *("REDIS_PASSWORD", "FILE_HOST_TOKEN", "INFLUX_TOKEN", "CLOUDBURST_REDIS_URL"),
         *("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE"),
         *("PIPENV_ACTIVE", "PIPENV_PIPFILE", "PIPENV_CUSTOM_VENV_NAME", "PIP_TARGET", "PIP_USER"),
+        *("UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_NO_VERIFY_HASHES", "CLOUDBURST_BUILD_TOKEN"),
     ],
 )
 def test_secrets_and_what_leads_astray_are_not(name: str) -> None:

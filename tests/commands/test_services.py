@@ -23,6 +23,7 @@ WORKER: dict[str, Any] = {
     "state_dir": HOME / "worker",
     "slots": 2,
     "allow_pickle": True,
+    "builds": {"PIP_INDEX_URL": "https://mirror.example/simple"},
 }
 
 WORKER_ENV = {
@@ -36,6 +37,7 @@ WORKER_ENV = {
     "CLOUDBURST_STATE_DIR": "/home/ada/.cloudburst/local/worker",
     "CLOUDBURST_SLOTS": "2",
     "CLOUDBURST_ALLOW_PICKLE": "1",
+    "PIP_INDEX_URL": "https://mirror.example/simple",
 }
 
 

@@ -388,6 +388,26 @@ def test_another_influxdb_takes_the_place_of_our_own_until_an_empty_url(well: St
     assert well.up(influx_url="").endpoints == own
 
 
+def test_variables_for_builds_reach_the_worker_and_a_later_start_knows_them_still(
+    well: Stack,
+) -> None:
+    said = {"CLOUDBURST_BUILD_TOKEN": "s3cret-of-builds", "PIP_INDEX_URL": "https://mirror.example/simple"}
+    before = well.pids()
+
+    well.up(builds=said)
+    psutil.Process(well.pids()["worker"]).kill()
+    well.up()
+
+    pids = well.pids()
+    assert {name for name in pids if pids[name] != before[name]} == {"worker"}
+    worker = psutil.Process(pids["worker"]).environ()
+    assert worker["PIP_INDEX_URL"] == said["PIP_INDEX_URL"]
+    assert Path(worker["CLOUDBURST_BUILD_TOKEN_FILE"]).read_text() == "s3cret-of-builds"
+    assert "s3cret-of-builds" not in " ".join(worker.values())
+    well.up(builds=dict.fromkeys(said, ""))
+    assert "CLOUDBURST_BUILD_TOKEN_FILE" not in psutil.Process(well.pids()["worker"]).environ()
+
+
 def test_status_shows_services_queue_and_workers(well: Stack) -> None:
     where = config.endpoints(well.environ)
     with redis.Redis.from_url(where.redis_url) as client:

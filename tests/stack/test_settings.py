@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cloudburst.errors import ConfigError
-from cloudburst.stack import secrets
+from cloudburst.stack import builds, secrets
 from cloudburst.stack.paths import Paths
 from cloudburst.stack.settings import PORTS, Influx, PortChoice, Settings, Wishes, resolve
 
@@ -141,6 +141,31 @@ def test_the_token_of_another_influxdb_is_never_ours(paths: Paths) -> None:
     assert (theirs.filestore_token, theirs.influx_token) == ("fixed", "theirs")
     assert ours.influx_token not in {"theirs", ""}
     assert ensure(paths, elsewhere).influx_token == "theirs"
+
+
+def test_variables_for_builds_stay_until_they_are_said_to_be_empty(paths: Paths) -> None:
+    said = {"CLOUDBURST_BUILD_TOKEN": "s3cret", "PIP_INDEX_URL": "https://mirror.example/simple"}
+
+    first = ensure(paths, LAST, builds=said)
+    later = ensure(paths, LAST, builds={"PIP_INDEX_URL": ""})
+
+    assert first.builds == said
+    assert later.builds == {"CLOUDBURST_BUILD_TOKEN": "s3cret"}
+    assert "s3cret" not in repr(Wishes(builds=said))
+    assert paths.secret("builds.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_pipfile_may_name_is_handed_over_in_private_files(paths: Paths) -> None:
+    said = {"CLOUDBURST_BUILD_TOKEN": "s3cret", "CLOUDBURST_BUILD_KEY_FILE": "/key", "PIP_CERT": "/ca.pem"}
+
+    variables, files = builds.handed_over(paths, said)
+
+    assert variables == {
+        "CLOUDBURST_BUILD_TOKEN_FILE": str(paths.secret("build-TOKEN")),
+        "CLOUDBURST_BUILD_KEY_FILE": "/key",
+        "PIP_CERT": "/ca.pem",
+    }
+    assert files == {paths.secret("build-TOKEN"): "s3cret"}
 
 
 def test_without_auth_redis_has_no_password(paths: Paths) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,8 +16,9 @@ import pytest
 
 from cloudburst.errors import BuildError
 from cloudburst.worker import environment, interpreters
-from cloudburst.worker.dependencies import Lock, Pipfile
-from cloudburst.worker.environment import BuildStopped, Environment
+from cloudburst.worker.dependencies import Lock, Pipfile, own_lock
+from cloudburst.worker.environment import BuildStopped, Environment, Recipe
+from cloudburst.worker.tools import Tools
 from tests.wait import wait_until
 from tests.worker.package_index import PackageIndex, make_wheel
 
@@ -67,7 +69,7 @@ class Tide:
         self.environments = folder / "environments"
         self.notes: list[str] = []
         self.payload = payload(folder / "payload", self.pipfile)
-        self.built = environment.build(
+        self.built = environment.of_payload(
             self.payload, self.environments, environ=environ, note=self.notes.append
         )
 
@@ -88,7 +90,7 @@ class TestWhatIsBuilt:
     def test_says_what_takes_time(self, tide: Tide) -> None:
         assert tide.notes == [
             "resolving the Pipfile with pipenv, as there is no Pipfile.lock",
-            "installing 2 packages with pipenv",
+            "installing 2 packages",
             "compiling the installed packages",
         ]
 
@@ -118,7 +120,7 @@ class TestWhatIsBuilt:
     def test_is_used_again_without_any_tool(self, tide: Tide, environ: dict[str, str]) -> None:
         notes: list[str] = []
 
-        again = environment.build(tide.payload, tide.environments, environ=environ, note=notes.append)
+        again = environment.of_payload(tide.payload, tide.environments, environ=environ, note=notes.append)
 
         assert (again.directory, again.digest) == (tide.built.directory, tide.built.digest)
         assert notes == []
@@ -129,7 +131,7 @@ class TestWhatIsBuilt:
         other = payload(tmp_path / "other", Tide.pipfile + "\n[scripts]\nx = 'y'\n", tide.lock)
         notes: list[str] = []
 
-        shared = environment.build(other, tide.environments, environ=environ, note=notes.append)
+        shared = environment.of_payload(other, tide.environments, environ=environ, note=notes.append)
 
         assert shared.digest == tide.built.digest
         assert notes == []
@@ -143,17 +145,45 @@ class TestWhatIsBuilt:
         model = payload(tmp_path / "payload", Tide.pipfile, json.dumps(lock))
 
         assert json.dumps(lock, indent=4, sort_keys=True) != tide.lock.strip()
-        assert environment.build(model, tide.environments, environ=environ).digest == tide.built.digest
+        assert environment.of_payload(model, tide.environments, environ=environ).digest == tide.built.digest
+
+
+def digest(lock: Lock, interpreter: interpreters.Interpreter) -> str:
+    return Recipe(Pipfile(Path("payload"), "", {}), lock, interpreter).digest
 
 
 class TestDigest:
     OWN = interpreters.Interpreter(Path("/usr/bin/python3"), "3.11.7", "linux-x86_64-cpython-311")
-    LOCK = Lock('{"_meta": {"sources": []}, "default": {"six": {"version": "==1.17.0", "index": "mine"}}}')
+    LOCK = Lock('{"default": {"six": {"version": "==1.17.0", "hashes": ["sha256:47"], "index": "mine"}}}')
 
-    def test_does_not_depend_on_where_packages_come_from(self) -> None:
-        elsewhere = Lock('{"default": {"six": {"version": "==1.17.0"}}, "develop": {"pytest": {}}}')
+    def test_does_not_depend_on_where_packages_come_from_if_they_have_hashes(self) -> None:
+        six = '"six": {"version": "==1.17.0", "hashes": ["sha256:47"]}'
+        elsewhere = Lock(f'{{"default": {{{six}}}, "develop": {{"pytest": {{}}}}}}')
 
-        assert environment.digest(elsewhere, self.OWN) == environment.digest(self.LOCK, self.OWN)
+        assert digest(elsewhere, self.OWN) == digest(self.LOCK, self.OWN)
+
+    def test_depends_on_the_index_but_not_on_the_login_of_what_has_no_hashes(self) -> None:
+        def lock(url: str) -> Lock:
+            sources = f'{{"sources": [{{"name": "mine", "url": "{url}"}}]}}'
+            return Lock(
+                f'{{"_meta": {sources}, "default": {{"six": {{"version": "==1", "index": "mine"}}}}}}'
+            )
+
+        own = digest(lock("https://ada:x@mine.example"), self.OWN)
+
+        assert digest(lock("https://bob:y@mine.example"), self.OWN) == own
+        assert digest(lock("https://other.example"), self.OWN) != own
+
+    def test_depends_on_variables_that_change_what_is_built(self) -> None:
+        plain, tuned = (
+            Tools.of(environ, Path("environments")).options
+            for environ in ({"PIP_INDEX_URL": "x", "PATH": "y"}, {"CFLAGS": "-O3", "PIP_NO_BINARY": "numpy"})
+        )
+
+        assert plain == ()
+        assert tuned == (("CFLAGS", "-O3"), ("PIP_NO_BINARY", "numpy"))
+        recipe = Recipe(Pipfile(Path("payload"), "", {}), self.LOCK, self.OWN, tuned)
+        assert recipe.digest != digest(self.LOCK, self.OWN)
 
     @pytest.mark.parametrize(
         ("lock", "version", "platform"),
@@ -166,7 +196,7 @@ class TestDigest:
     def test_depends_on_versions_python_and_platform(self, lock: Lock, version: str, platform: str) -> None:
         other = interpreters.Interpreter(Path("/usr/bin/python3"), version, platform)
 
-        assert environment.digest(lock, other) != environment.digest(self.LOCK, self.OWN)
+        assert digest(lock, other) != digest(self.LOCK, self.OWN)
 
 
 class TestFailures:
@@ -175,21 +205,23 @@ class TestFailures:
     ) -> BuildError:
         environments = folder / "environments"
         with pytest.raises(BuildError) as caught:
-            environment.build(payload(folder / "payload", pipfile, lock), environments, environ=environ)
+            environment.of_payload(payload(folder / "payload", pipfile, lock), environments, environ=environ)
         assert list(environments.rglob(".venv")) == []
         return caught.value
 
     def test_a_package_that_does_not_exist(self, environ: dict[str, str], tmp_path: Path) -> None:
         error = self.failure(tmp_path, environ, '[packages]\nnosuchpackage = "*"\n')
 
-        assert "cannot be resolved: No matching distribution found for nosuchpackage" in error.args[0]
+        assert (
+            "cannot be resolved: no version matches: the package index has no nosuchpackage" in error.args[0]
+        )
         assert "The user requested nosuchpackage" in error.tail
         assert "File " not in error.tail  # pipenv's own call stack is not for the user
 
     def test_a_version_that_does_not_exist(self, environ: dict[str, str], tmp_path: Path) -> None:
         error = self.failure(tmp_path, environ, '[packages]\ntide = "==9.9"\n')
 
-        assert "No matching distribution found for tide==9.9" in error.args[0]
+        assert "the package index has no tide==9.9 for Python 3." in error.args[0]
 
     def test_a_pipfile_that_is_not_valid(self, environ: dict[str, str], tmp_path: Path) -> None:
         error = self.failure(tmp_path, environ, "[packages\n")
@@ -198,7 +230,7 @@ class TestFailures:
 
     def test_no_pipfile(self, environ: dict[str, str], tmp_path: Path) -> None:
         with pytest.raises(BuildError, match="the payload has no Pipfile"):
-            environment.build(tmp_path, tmp_path / "environments", environ=environ)
+            environment.of_payload(tmp_path, tmp_path / "environments", environ=environ)
 
     def test_a_lock_that_does_not_match_the_pipfile_in_pipenvs_words(
         self, tide: Tide, environ: dict[str, str], tmp_path: Path
@@ -229,11 +261,12 @@ class TestFailures:
 
         error = self.failure(tmp_path, settings, pipfile, json.dumps(lock))
 
-        assert "cannot be installed: THESE PACKAGES DO NOT MATCH THE HASHES" in error.args[0]
-        assert f"Expected sha256 {'0' * 64}" in error.tail
+        assert "cannot be installed: rainfall==1.1 on the package index has not the hash" in error.args[0]
+        assert f"sha256:{'0' * 64}" in error.tail
         assert "hunter2" not in str(error)
         log = next((tmp_path / "environments").glob("*.log")).read_text()
-        assert "DO NOT MATCH" in log  # the whole of it is kept on the node
+        assert "Hash mismatch" in log  # the whole of it is kept on the node
+        assert "hunter2" not in log
 
     def test_a_python_that_is_not_there_at_once_with_those_that_are(
         self, environ: dict[str, str], tmp_path: Path
@@ -276,7 +309,7 @@ class TestInterruptions:
 
         def build() -> None:
             try:
-                outcome.append(environment.build(model, environments, environ=environ, stop=stop))
+                outcome.append(environment.of_payload(model, environments, environ=environ, stop=stop))
             except BuildStopped as stopped:
                 outcome.append(stopped)
 
@@ -309,14 +342,15 @@ class TestInterruptions:
         printed = [other.communicate(timeout=60)[0].splitlines() for other in others]
 
         assert printed[0][-1] == printed[1][-1] == str(environments / tide.built.digest)
-        assert sum("installing 2 packages with pipenv" in lines for lines in printed) == 1
+        assert sum("installing 2 packages" in lines for lines in printed) == 1
 
 
 def builder(model: Path, environments: Path, environ: Mapping[str, str]) -> subprocess.Popen[str]:
     """A process that builds, and prints its notes and then the environment's directory."""
     code = (
         "import os, sys; from pathlib import Path; from cloudburst.worker import environment\n"
-        "built = environment.build(Path(sys.argv[1]), Path(sys.argv[2]), environ=os.environ, note=print)\n"
+        "paths = map(Path, sys.argv[1:])\n"
+        "built = environment.of_payload(*paths, environ=os.environ, note=print)\n"
         "print(built.directory)"
     )
     argv = [sys.executable, "-u", "-c", code, str(model), str(environments)]
@@ -344,11 +378,116 @@ def test_a_wheel_that_comes_with_the_payload_is_installed_and_its_contents_are_p
     payload(model, f'[packages]\nlevee = {{file = "./vendor/{wheel.name}"}}\n')
     contents = Pipfile.of(model).local_digest
 
-    built = environment.build(model, tmp_path / "environments", environ=environ)
+    built = environment.of_payload(model, tmp_path / "environments", environ=environ)
 
     assert says(built, "import levee; print(levee.VERSION)") == "0.1"
     make_wheel(model / "vendor", "levee", "0.2").replace(wheel)
     assert Pipfile.of(model).local_digest != contents
+
+
+def test_the_payload_itself_as_a_package_is_installed_as_a_copy_though_it_says_editable(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    model = payload(tmp_path / "payload", '[packages]\nlevee = {path = ".", editable = true}\n')
+    wheel = make_wheel(tmp_path / "wheels", "levee", "0.3")
+    (model / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        '[project]\nname = "levee"\nversion = "0.3"\n'
+    )
+    (model / "backend.py").write_text(  # the least that a build backend can be
+        "import shutil\n"
+        "def build_wheel(directory, settings=None, metadata=None):\n"
+        f"    return shutil.copy({str(wheel)!r}, directory).rpartition('/')[2]\n"
+        "build_editable = build_wheel\n"
+    )
+    lock = '{"_meta": {"sources": []}, "default": {"levee": {"editable": true, "path": "."}}}'
+
+    recipe = Recipe(Pipfile.of(model), Lock(lock), interpreters.find("", environ))
+    built = environment.build(recipe, tmp_path / "environments", Tools.of(environ, tmp_path))
+
+    assert says(built, "import levee; print(levee.__file__)").startswith(str(built.directory))
+    assert not (built.directory / "backend.py").exists()
+    assert str(tmp_path / "payload") not in says(built, "import sys; print(sys.path)")
+
+
+def test_a_lock_that_has_matched_once_is_not_verified_again(
+    tide: Tide, environ: dict[str, str], tmp_path: Path
+) -> None:
+    model = payload(tmp_path / "payload", Tide.pipfile, tide.lock)
+    tools = Tools.of(environ, tmp_path)
+    assert own_lock(Pipfile.of(model), tmp_path / "locks", tools) == Lock(tide.lock)
+    (model / "worker.py").write_text("only code changes")
+
+    tools.stop.set()  # whatever is run now raises BuildStopped
+
+    assert own_lock(Pipfile.of(model), tmp_path / "locks", tools) == Lock(tide.lock)
+
+
+class TestMoving:
+    """What another node has built, unpacked here."""
+
+    @pytest.fixture
+    def unpacked(self, tide: Tide, tmp_path: Path) -> Path:
+        """Another node's environment, as it comes out of an archive: without links that lead out of it."""
+        copy = tmp_path / "environments" / "unpacked"
+        shutil.copytree(tide.built.directory, copy, symlinks=True)
+        (copy / ".venv" / "bin" / "python").unlink()
+        configuration = copy / ".venv" / "pyvenv.cfg"
+        configuration.write_text(
+            configuration.read_text().replace(f"home = {sys.base_prefix}", "home = /gone")
+        )
+        return copy
+
+    def recipe(self, tide: Tide) -> Recipe:
+        return Recipe(Pipfile.of(tide.payload), Lock(tide.lock), interpreters.find("", os.environ))
+
+    def test_an_environment_of_another_node_works_at_another_place(
+        self, tide: Tide, unpacked: Path, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        environments = tmp_path / "environments"
+
+        adopted = environment.adopt(
+            unpacked, self.recipe(tide), environments, Tools.of(environ, environments)
+        )
+
+        assert adopted.directory == environments / tide.built.digest
+        assert not unpacked.exists()
+        assert says(adopted, "import tide; print(tide.__file__)").startswith(str(adopted.directory))
+        assert says(adopted, "import sys; print(sys.base_prefix)") == sys.base_prefix
+        assert environment.complete(environments, adopted.digest, interpreters.find("", environ)) == adopted
+
+    def test_its_bytecode_is_used_as_it_is(
+        self, tide: Tide, unpacked: Path, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        adopted = environment.adopt(unpacked, self.recipe(tide), tmp_path / "e", Tools.of(environ, tmp_path))
+
+        verbose = subprocess.run(
+            [adopted.python, "-v", "-c", "import tide"], capture_output=True, text=True, check=True
+        )
+
+        assert f"matches {adopted.directory}" in verbose.stderr
+        assert "tide/__init__.py" in verbose.stderr
+        ran = [line for line in verbose.stderr.splitlines() if "code object from" in line and "tide" in line]
+        assert ran
+        assert all(line.endswith(".pyc'") for line in ran)
+
+    def test_one_that_is_there_already_wins(
+        self, tide: Tide, unpacked: Path, environ: dict[str, str]
+    ) -> None:
+        tools = Tools.of(environ, tide.environments)
+
+        assert environment.adopt(unpacked, self.recipe(tide), tide.environments, tools) == tide.built
+        assert not unpacked.exists()
+
+    def test_something_else_is_refused(self, tide: Tide, environ: dict[str, str], tmp_path: Path) -> None:
+        (tmp_path / "unpacked").mkdir()
+
+        with pytest.raises(BuildError, match="is not an environment"):
+            environment.adopt(
+                tmp_path / "unpacked", self.recipe(tide), tmp_path / "e", Tools.of(environ, tmp_path)
+            )
+
+        assert environment.complete(tmp_path / "e", tide.built.digest, interpreters.find("", environ)) is None
 
 
 def test_the_examples_lock_matches_its_pipfile_and_names_no_index(tmp_path: Path) -> None:
@@ -373,6 +512,6 @@ def test_the_examples_lock_matches_its_pipfile_and_names_no_index(tmp_path: Path
 def test_a_lock_without_sources_installs_from_the_index_of_this_machine(tmp_path: Path) -> None:
     model = payload(tmp_path / "payload", '[packages]\nsix = "*"\n')
 
-    built = environment.build(model, tmp_path / "environments", environ=os.environ)
+    built = environment.of_payload(model, tmp_path / "environments", environ=os.environ)
 
     assert says(built, "import six; print(six.PY3)") == "True"

@@ -10,7 +10,9 @@ import psutil
 import pytest
 
 from cloudburst.commands.command import Command
-from cloudburst.worker.tools import BuildStopped, Tools, pip_variables, reason, tail
+from cloudburst.worker.access import pip_variables
+from cloudburst.worker.diagnosis import reason
+from cloudburst.worker.tools import BuildStopped, Tools, tail
 from tests.wait import wait_until
 
 
@@ -29,6 +31,29 @@ def test_output_goes_to_the_log_and_the_exit_code_comes_back(tools: Tools, tmp_p
 
     assert codes == [3, 3]
     assert log.read_text() == "one\noops\ntwo\noops\n"
+
+
+def test_what_builds_are_given_reaches_them_and_is_masked_in_the_log(tmp_path: Path) -> None:
+    environ = {
+        "PATH": os.environ["PATH"],
+        "CLOUDBURST_BUILD_KEY": "p@ss w0rd",
+        "CLOUDBURST_BUILD_SHORT": "on",
+    }
+    tools = Tools.of(environ, tmp_path)
+    log = tmp_path / "log"
+
+    tools.run(Command(("sh", "-c", 'echo "$KEY p%40ss%20w0rd $SHORT"')), log)
+
+    assert log.read_text() == "*** *** on\n"
+    assert "p@ss" not in repr(tools)
+
+
+def test_an_answer_is_kept_apart_from_what_is_said_about_it(tools: Tools, tmp_path: Path) -> None:
+    log, answer = tmp_path / "log", tmp_path / "answer"
+
+    tools.run(Command(("sh", "-c", "echo six==1.17.0; echo courtesy >&2")), log, stdout=answer)
+
+    assert (answer.read_text(), log.read_text()) == ("six==1.17.0\n", "courtesy\n")
 
 
 def test_stopping_kills_what_the_tool_has_started_too(tools: Tools, tmp_path: Path) -> None:

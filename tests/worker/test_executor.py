@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import psutil
@@ -22,6 +23,7 @@ from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.runtime import Runtime
 from tests.wait import wait_until
 from tests.worker import payload
+from tests.worker.package_index import make_wheel
 
 PROVENANCE = Provenance("digest", "environment", "3.11", "linux", "0.1.0")
 
@@ -185,8 +187,43 @@ def test_a_module_that_does_not_import_is_broken_and_a_missing_package_is_named(
 
     assert needy["broken"]
     assert wrong["broken"]
-    assert "No module named 'six_of_one': add the package that brings it to the Pipfile" in needy["error"]
+    assert "No module named 'six_of_one': needy.py imports it: add the package" in needy["error"]
     assert not running.call("worker.say", {"n": 1})[0]["broken"]
+
+
+def test_a_package_that_needs_another_without_saying_so_is_named(tmp_path, start, payload_dir):
+    """As wntr 1.5.0 needs six."""
+    (tmp_path / "index").mkdir()
+    site = tmp_path / "lib" / "site-packages"
+    with zipfile.ZipFile(make_wheel(tmp_path / "index", "levee", "1.0", code="import six_of_one\n")) as wheel:
+        wheel.extractall(site)
+    (payload_dir / "user.py").write_text(f"import sys\nsys.path.append({str(site)!r})\nimport levee\n")
+
+    header, _ = start().call("user.work", {})
+
+    assert header["broken"]
+    assert header["error"] == (
+        "ModuleNotFoundError: No module named 'six_of_one': levee needs six_of_one without saying so: "
+        'add the package that brings it to the Pipfile, such as six_of_one = "*"'
+    )
+
+
+def test_a_module_that_another_version_has_is_no_missing_package(start, payload_dir):
+    (payload_dir / "newer.py").write_text("import json\nimport json.schema\n")
+
+    header, _ = start().call("newer.work", {})
+
+    assert "the json that is installed has none; see its version in the Pipfile.lock" in header["error"]
+
+
+def test_a_system_library_that_is_missing_is_one_for_apt(start, payload_dir):
+    (payload_dir / "native.py").write_text(
+        "raise ImportError('libgeos_c.so.1: cannot open shared object file: No such file or directory')\n"
+    )
+
+    header, _ = start().call("native.work", {})
+
+    assert "the node lacks a system library: name its package in cloudburst.toml, apt = [" in header["error"]
 
 
 def test_a_large_value_is_refused_and_numpy_values_are_numbers(start):

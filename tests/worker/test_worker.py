@@ -122,7 +122,7 @@ def test_a_job_that_fills_memory_is_stopped_and_its_neighbour_is_not(stack, tmp_
     [
         ("worker.missing", "module 'worker' has no function 'missing'"),
         ("os.system", "'os' is not a module of the payload"),
-        ("broken.work", "No module named 'six_of_one': add the package that brings it to the Pipfile"),
+        ("broken.work", "No module named 'six_of_one': broken.py imports it: add the package that brings it"),
     ],
 )
 def test_a_function_that_cannot_run_fails_the_whole_ensemble_at_once(stack, tmp_path, function, error):

@@ -143,6 +143,7 @@ def _wishes(environ: config.Environ, said: dict[str, Any]) -> Wishes:
         influx_bucket=environ.get("INFLUX_BUCKET"),
         influx_token=config.secret(environ, "INFLUX_TOKEN") or None,
         token=config.secret(environ, "CLOUDBURST_TOKEN") or None,
+        builds=config.for_builds(environ),
     )
 
 

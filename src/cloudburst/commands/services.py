@@ -62,8 +62,12 @@ def worker(
     state_dir: Path,
     slots: int,
     allow_pickle: bool,
+    builds: Mapping[str, str],
 ) -> Command:
-    """Runs jobs. ``influx`` holds INFLUX_URL, INFLUX_ORG, INFLUX_BUCKET and INFLUX_TOKEN_FILE."""
+    """Runs jobs. ``influx`` holds INFLUX_URL, INFLUX_ORG, INFLUX_BUCKET and INFLUX_TOKEN_FILE.
+
+    ``builds``: variables that say how environments are built.
+    """
     password = {"REDIS_PASSWORD_FILE": str(redis_password_file)} if redis_password_file else {}
     return Command(
         (python, "-P", "-m", "cloudburst.worker"),
@@ -75,6 +79,7 @@ def worker(
             "FILE_HOST_PORT": str(filestore_port),
             "FILE_HOST_TOKEN_FILE": str(filestore_token_file),
             **influx,
+            **builds,
             "CLOUDBURST_STATE_DIR": str(state_dir),
             "CLOUDBURST_SLOTS": str(slots),
             "CLOUDBURST_ALLOW_PICKLE": "1" if allow_pickle else "0",

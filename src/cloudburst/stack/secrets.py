@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from cloudburst.stack import builds
 from cloudburst.stack.paths import Paths, read_text, write_private
 from cloudburst.stack.settings import Settings, Wishes
 
@@ -21,6 +23,8 @@ class Secrets:
     """"" when Redis takes everybody."""
     filestore_token: str
     influx_token: str
+    builds: Mapping[str, str] = field(default_factory=dict)
+    """Variables about building environments."""
 
 
 def ensure(paths: Paths, settings: Settings, wishes: Wishes) -> Secrets:
@@ -31,6 +35,7 @@ def ensure(paths: Paths, settings: Settings, wishes: Wishes) -> Secrets:
         influx_token=_one(paths, influx_token_file(settings), wishes.influx_token, default="")
         if settings.influx
         else _one(paths, influx_token_file(settings), wishes.token),
+        builds=builds.remember(paths, wishes.builds),
     )
 
 

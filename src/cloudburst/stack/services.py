@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from cloudburst.commands import services as commands
 from cloudburst.commands.redis_server import RedisServer
 from cloudburst.hosts.tcp import LOOPBACK
 from cloudburst.model import Endpoints
-from cloudburst.stack import probes, secrets
+from cloudburst.stack import builds, probes, secrets
 from cloudburst.stack.paths import Paths
 from cloudburst.stack.secrets import Secrets
 from cloudburst.stack.service import Service
@@ -135,6 +136,7 @@ class LocalServices:
             "INFLUX_BUCKET": where.influx_bucket,
             "INFLUX_TOKEN_FILE": str(self.paths.secret(secrets.influx_token_file(settings))),
         }
+        for_builds, build_files = builds.handed_over(self.paths, self.secret.builds)
         return Service(
             name="worker",
             command=commands.worker(
@@ -149,14 +151,17 @@ class LocalServices:
                 state_dir=self.paths.root / "worker",
                 slots=settings.slots,
                 allow_pickle=True,
+                builds=for_builds,
             ),
             settings=_own(
                 slots=str(settings.slots),
                 queue=_digest(where.redis_url),
                 filestore=_digest(where.filestore_url + where.filestore_token),
                 influx=_digest("\n".join([*influx.values(), where.influx_token])),
+                builds=_digest(json.dumps(sorted(self.secret.builds.items())) if self.secret.builds else ""),
             ),
             ready=self._ready("worker"),
+            files=build_files,
             grace_s=self.worker_grace_s + STOP_S,
         )
 

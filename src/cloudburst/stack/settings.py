@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from cloudburst import names
@@ -67,6 +67,9 @@ class Settings:
             ) from error
 
 
+_SECRET = {"token", "influx_token", "builds"}
+
+
 @dataclass(frozen=True)
 class Wishes:
     """What the user said this time; None: nothing, so it stays as it was."""
@@ -85,9 +88,11 @@ class Wishes:
     token: str | None = None
     """For the file store and for points."""
     influx_token: str | None = None
+    builds: Mapping[str, str] = field(default_factory=dict)
+    """Variables about building environments, see ``config.for_builds``."""
 
     def __repr__(self) -> str:
-        shown = {f.name: getattr(self, f.name) for f in fields(self) if "token" not in f.name}
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _SECRET}
         return f"Wishes({shown})"
 
     def port(self, service: str) -> int | None:

@@ -5,19 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import shutil
 import sys
 import tempfile
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cloudburst.commands import pipenv
+from cloudburst.commands import pipenv, uv
+from cloudburst.commands.command import mask
+from cloudburst.commands.requirements import normal
+from cloudburst.commands.sources import Source, named, sources
 from cloudburst.errors import BuildError
+from cloudburst.worker import diagnosis
+from cloudburst.worker.access import installing, mirror
 from cloudburst.worker.interpreters import Interpreter
-from cloudburst.worker.tools import Tools, installing, reason, tail
+from cloudburst.worker.tools import Tools, tail
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +41,27 @@ class Lock:
         packages: dict[str, Any] = json.loads(self.text).get("default", {})
         return packages
 
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """The indexes that it was made with."""
+        sources: list[dict[str, Any]] = json.loads(self.text).get("_meta", {}).get("sources", [])
+        return sources
+
+    def indexes(self) -> dict[str, str]:
+        """Which of the sources a package is to come from, by its name, where the lock says so."""
+        return {normal(name): entry["index"] for name, entry in self.packages.items() if "index" in entry}
+
     def identity(self) -> str:
-        """Equal for locks that install the same, wherever they fetch it from."""
-        bare = {
-            name: {key: value for key, value in entry.items() if key != "index"}
-            for name, entry in self.packages.items()
-        }
+        """Equal for locks that install the same, wherever they fetch it from.
+
+        Where nothing but its version says what a package is, the index that it comes from does, too.
+        """
+        urls = {source.get("name"): mask(source.get("url", "")) for source in self.sources}
+        bare = {}
+        for name, entry in self.packages.items():
+            bare[name] = {key: value for key, value in entry.items() if key != "index"}
+            if "index" in entry and "hashes" not in entry:
+                bare[name]["index"] = urls.get(entry["index"], entry["index"])
         return json.dumps(bare, sort_keys=True)
 
 
@@ -68,6 +90,24 @@ class Pipfile:
         requires = self.table.get("requires", {})
         return str(requires.get("python_full_version") or requires.get("python_version") or "").strip("*.")
 
+    def sources(self, lock: Lock, given: Mapping[str, str], mirror: str) -> list[Source]:
+        """The indexes to install from, with logins filled in; empty: the one that everybody uses."""
+        own = self.table.get("source") or lock.sources
+        return sources(own if isinstance(own, list) else [own], given, mirror)
+
+    def check_variables(self, tools: Tools) -> None:
+        """BuildError when it names a variable that builds are not given, whatever else has that name here."""
+        wanted = named([self.table.get("source", []), self.table.get("packages", {})])
+        missing = sorted(set(wanted) - set(tools.given))
+        if missing:
+            settings = " and ".join(f"CLOUDBURST_BUILD_{name}" for name in missing)
+            variables = ", ".join(f"${{{name}}}" for name in missing)
+            raise BuildError(
+                f"the Pipfile names {variables}, which builds are not given: "
+                f"set {settings} (or the same with _FILE behind it: the path of a file that holds the value) "
+                f"where the worker is started, and start it again"
+            )
+
     @cached_property
     def local_digest(self) -> str:
         """Empty unless packages are installed from the payload itself: then a digest of all its files."""
@@ -93,26 +133,48 @@ def _is_local(entry: dict[str, Any]) -> bool:
     return "path" in entry or "://" not in entry.get("file", "://")
 
 
-def lock_of(pipfile: Pipfile, interpreter: Interpreter, locks_dir: Path, tools: Tools) -> Lock:
-    """The payload's own lock if it has one and it matches, else one that is made once per Pipfile.
+def own_lock(pipfile: Pipfile, locks_dir: Path, tools: Tools) -> Lock | None:
+    """The lock that the payload brings; None when it brings none. BuildError when it does not match.
 
-    Raises BuildError when it does not match, or when the Pipfile cannot be resolved.
+    That it matches is remembered in ``locks_dir``, so that asking again runs nothing.
     """
-    locks_dir.mkdir(parents=True, exist_ok=True)
     own = pipfile.payload / "Pipfile.lock"
-    if own.exists():
-        return _verified(pipfile, own.read_text(encoding="utf-8"), locks_dir, tools)
-    seed = "\0".join([pipfile.text, pipfile.local_digest, interpreter.version, interpreter.platform])
-    path = locks_dir / _sha256(seed) / "Pipfile.lock"
-    with tools.exclusively(path.parent.with_suffix(".flock"), "this Pipfile.lock") as held:
+    if not own.exists():
+        return None
+    return _verified(pipfile, own.read_text(encoding="utf-8"), locks_dir, tools)
+
+
+def lock_key(pipfile: Pipfile, interpreter: Interpreter) -> str:
+    """Equal for payloads that can use the same lock, should they bring none."""
+    return _sha256(pipfile.text, pipfile.local_digest, interpreter.version, interpreter.platform)
+
+
+def make_lock(
+    pipfile: Pipfile, interpreter: Interpreter, into: Path, tools: Tools, held: int | None = None
+) -> Lock:
+    """Resolve the Pipfile with pipenv; ``into`` is a directory that is made for it, and removed.
+
+    BuildError when it cannot be resolved.
+    """
+    shutil.rmtree(into, ignore_errors=True)  # of a build that was interrupted
+    try:
+        return _made(pipfile, interpreter, into, tools, held)
+    finally:
+        shutil.rmtree(into, ignore_errors=True)
+
+
+def local_lock(pipfile: Pipfile, interpreter: Interpreter, locks_dir: Path, tools: Tools) -> Lock:
+    """The payload's own lock, else one that is made once per Pipfile and kept in ``locks_dir``."""
+    own = own_lock(pipfile, locks_dir, tools)
+    if own is not None:
+        return own
+    path = locks_dir / f"{lock_key(pipfile, interpreter)}.lock"
+    with tools.exclusively(path.with_suffix(".flock"), "this Pipfile.lock") as held:
         if not path.exists():
-            draft = path.parent.with_suffix(".draft")
-            shutil.rmtree(draft, ignore_errors=True)  # of a build that was interrupted
-            try:
-                _make(pipfile, interpreter, draft, tools, held)
-                draft.joinpath("made").rename(path.parent)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
+            lock = make_lock(pipfile, interpreter, path.with_suffix(".draft"), tools, held)
+            draft = path.with_suffix(".new")
+            draft.write_text(lock.text, encoding="utf-8")
+            draft.replace(path)
     return Lock(path.read_text(encoding="utf-8"))
 
 
@@ -124,6 +186,7 @@ def _verified(pipfile: Pipfile, text: str, locks_dir: Path, tools: Tools) -> Loc
         raise BuildError(
             f"Pipfile.lock: not a lock of pipenv ({error}): make it again with 'pipenv lock'"
         ) from error
+    locks_dir.mkdir(parents=True, exist_ok=True)
     marker = locks_dir / f"{_sha256(pipfile.text, text)}.verified"
     if marker.exists():
         return lock
@@ -144,26 +207,43 @@ def _verified(pipfile: Pipfile, text: str, locks_dir: Path, tools: Tools) -> Loc
         )
 
 
-def _make(pipfile: Pipfile, interpreter: Interpreter, draft: Path, tools: Tools, held: int) -> None:
-    """Leave the lock in ``draft/made/Pipfile.lock``."""
+def _made(pipfile: Pipfile, interpreter: Interpreter, draft: Path, tools: Tools, held: int | None) -> Lock:
+    pipfile.check_variables(tools)
     tools.note("resolving the Pipfile with pipenv, as there is no Pipfile.lock")
     project, output = draft / "project", draft / "output"
     project.mkdir(parents=True)
     pipfile.copy_to(project)
-    command = pipenv.lock(sys.executable, project, interpreter.path)
-    if installing(tools, draft).run(command, output, held=held) != 0:
+    ready = installing(tools, draft)
+    # pipenv would make one with virtualenv, which takes longer and asks the default index for pip.
+    venv = uv.venv(sys.executable, project / ".venv", interpreter.path)
+    lock = pipenv.lock(sys.executable, project, mirror=mirror(ready.environ))
+    if any(ready.run(command, output, held=held) != 0 for command in (venv, lock)):
         said = tail(output)
-        raise BuildError(
-            f"the Pipfile cannot be resolved: {reason(said) or 'pipenv lock failed'}. Correct it and submit "
-            f"again; if it is right, see whether this node reaches the package index",
-            said,
-        )
+        if not diagnosis.unreached(said):
+            said = _asked_again(pipfile, said, interpreter, ready, draft) or said
+        why = diagnosis.explain(said, interpreter) or diagnosis.reason(said) or "pipenv lock failed"
+        raise BuildError(f"the Pipfile cannot be resolved: {why}", said)
     made = json.loads((project / "Pipfile.lock").read_text(encoding="utf-8"))
     if "source" not in pipfile.table:
         _forget_index(made)
-    text = json.dumps(made, indent=4, sort_keys=True) + "\n"
-    draft.joinpath("made").mkdir()
-    draft.joinpath("made", "Pipfile.lock").write_text(text, encoding="utf-8")
+    return Lock(json.dumps(made, indent=4, sort_keys=True) + "\n")
+
+
+def _asked_again(pipfile: Pipfile, said: str, interpreter: Interpreter, tools: Tools, draft: Path) -> str:
+    """What uv says of a package that pipenv has not found; "" if nothing new.
+
+    To pipenv an index that lets nobody in is one that has no packages.
+    """
+    missing = re.search(r"No matching distribution found for (\S+)", said)
+    if not missing:
+        return ""
+    question, output = draft / "question.txt", draft / "question.log"
+    question.write_text(f"{missing[1]}\n", encoding="utf-8")
+    chosen = pipfile.sources(Lock("{}"), tools.given, mirror(tools.environ))
+    command = uv.ask(sys.executable, interpreter.path, question, sources=chosen, environ=tools.environ)
+    tools.run(command, output)
+    answer = tail(output)
+    return f"{said}\n{answer}" if diagnosis.unreached(answer) else ""
 
 
 def _forget_index(lock: dict[str, Any]) -> None:

@@ -236,12 +236,29 @@ def _headline(error: BaseException, payload: Payload) -> str:
     if isinstance(error, SystemExit):
         return "SystemExit: the function called sys.exit(%s); let it return or raise instead" % text
     line = "%s: %s" % (type(error).__name__, text) if text else type(error).__name__
-    if isinstance(error, ModuleNotFoundError):
-        return "%s: add the package that brings it to the Pipfile" % line
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return "%s: %s" % (line, _missing(error.name, error, payload))
+    if isinstance(error, ImportError) and "cannot open shared object file" in text:
+        return "%s: the node lacks a system library: name its package in cloudburst.toml, apt = [...]" % line
     name = getattr(error, "filename", None)
     if isinstance(error, FileNotFoundError) and isinstance(name, str) and payload.has(name):
         return "%s: each job runs in a directory of its own; open Path(__file__).parent / %r" % (line, name)
     return line
+
+
+def _missing(module: str, error: BaseException, payload: Payload) -> str:
+    """Who imports the module that is not there, and what to do about it."""
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    importer = next((name for name in reversed(files) if name != __file__ and not name.startswith("<")), "")
+    top = module.split(".", maxsplit=1)[0]
+    if module != top and top in sys.modules:
+        return "the %s that is installed has none; see its version in the Pipfile.lock" % top
+    advice = 'add the package that brings it to the Pipfile, such as %s = "*"' % top
+    _, installed, inside = importer.rpartition(os.sep + "site-packages" + os.sep)
+    if installed:
+        return "%s needs %s without saying so: %s" % (inside.split(os.sep)[0].split(".")[0], top, advice)
+    who = os.path.relpath(importer, payload.directory) if payload.contains(importer) else "the payload"
+    return "%s imports it: %s" % (who, advice)
 
 
 class JobView:

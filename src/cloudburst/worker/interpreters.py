@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloudburst.commands import images
 from cloudburst.errors import BuildError
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,8 @@ _QUESTION = """
 import json, os, platform, sys, sysconfig
 base = getattr(sys, "_base_executable", None) or sys.executable
 tag = sysconfig.get_config_var("SOABI") or sys.implementation.cache_tag
-print(json.dumps([os.path.realpath(base), platform.python_version(), sysconfig.get_platform() + "-" + tag]))
+parts = [sysconfig.get_platform(), tag, "".join(platform.libc_ver())]
+print(json.dumps([os.path.realpath(base), platform.python_version(), "-".join(filter(None, parts))]))
 """
 
 
@@ -35,7 +37,7 @@ class Interpreter:
     version: str
     """Such as ``3.11.7``."""
     platform: str
-    """System, architecture and ABI: compiled packages are for exactly one."""
+    """System, architecture, ABI and C library: compiled packages are for exactly one."""
 
     def is_version(self, wanted: str) -> bool:
         """Whether ``3.11.7`` is what is meant by ``3``, ``3.11`` or ``3.11.7``."""
@@ -59,7 +61,8 @@ def find(wanted: str, environ: Mapping[str, str]) -> Interpreter:
     versions = sorted({interpreter.version for interpreter in found}, key=_numbers)
     raise BuildError(
         f"the Pipfile requires Python {wanted}, which is not on this node (found: {', '.join(versions)}): "
-        f"install it there, or change [requires] in the Pipfile"
+        f"install it there ({images.worker(PYTHONS=wanted)} makes an image that has it), "
+        f"or change [requires] in the Pipfile"
     )
 
 

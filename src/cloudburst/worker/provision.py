@@ -14,7 +14,7 @@ from cloudburst.config import WorkerConfig, payload_settings
 from cloudburst.errors import BuildError, CloudburstError, ConfigError, FileStoreError, PayloadError
 from cloudburst.filestore.client import FileStore
 from cloudburst.model import Provenance
-from cloudburst.worker import environment
+from cloudburst.worker import environment, system_packages
 from cloudburst.worker.current import Current, passing
 from cloudburst.worker.runtime import Runtime, Unusable
 
@@ -128,7 +128,8 @@ class Provisioner:
             settings = payload_settings(directory)
         except ConfigError as error:
             raise PayloadError(str(error)) from error
-        built = environment.build(
+        system_packages.check(settings.apt, self._environ)
+        built = environment.of_payload(
             directory, self._environments_dir, note=note, environ=self._environ, stop=self._stop
         )
         provenance = Provenance(

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import fcntl
 import logging
 import os
+import re
 import signal
 import subprocess
-import sys
 import threading
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from cloudburst.commands import pipenv
 from cloudburst.commands.command import Command, mask
-from cloudburst.errors import BuildError
+from cloudburst.config import build_variables
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.1
+_LAST_WORDS_S = 5.0
+_LINE_BYTES = 64 * 1024
 _TAIL_BYTES = 64 * 1024
 _TAIL_LINES = 30
 
-_PIP_SETTINGS = (
-    *("index-url", "extra-index-url", "find-links", "no-index", "trusted-host"),
-    *("cert", "client-cert", "proxy", "keyring-provider", "retries", "timeout"),
+_SHORT = 4
+"""Shorter values are not masked: they would be found in every line. Logins in URLs always are."""
+
+
+_NOISE = re.compile(
+    r"\[INFO\] (?!Could not)|--- (end )?resolver log|Using (C?[Pp]ython|/)|Path to python|Virtualenv location"
+    r"|Pipfile: |(Creating|Successfully created) |pipenv\.exceptions\."
 )
+"""What tools say about themselves."""
 
 
 class BuildStopped(Exception):
@@ -38,30 +45,67 @@ class BuildStopped(Exception):
 
 @dataclass(frozen=True)
 class Tools:
-    """How to run tools for one build."""
+    """How to run tools for one build. Their variables may hold secrets, and stay out of ``repr``."""
 
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
     note: Callable[[str], None]
     """Gets short lines for humans about what is being done."""
     stop: threading.Event
+    given: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables that a Pipfile may name; part of ``environ``. Their values are masked in all output."""
 
-    def run(self, command: Command, log_file: Path, *, held: int | None = None) -> int:
-        """Run to the end and return the exit code; output is appended to ``log_file``.
+    @classmethod
+    def of(
+        cls,
+        environ: Mapping[str, str],
+        environments_dir: Path,
+        note: Callable[[str], None] = lambda text: None,
+        stop: threading.Event | None = None,
+    ) -> Tools:
+        """With what they need of the worker's variables; their caches are beside the environments."""
+        cache = environments_dir.absolute() / "cache"
+        given = build_variables(environ)
+        kept = pipenv.environ_for_tools(environ, cache) | given
+        return cls(kept, note, stop or threading.Event(), given)
 
-        The tool inherits the file descriptor ``held``: a lock on it lasts as long as the tool, even if
-        this process is killed meanwhile. Raises BuildStopped; no process of it is left then.
+    @property
+    def options(self) -> tuple[tuple[str, str], ...]:
+        """Variables that change what is installed, beyond what is locked."""
+        return pipenv.options(self.environ)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Texts that no output may show, in all the forms that URLs give them."""
+        forms: set[str] = set()
+        for value in self.given.values():
+            forms |= {value, urllib.parse.quote(value, safe=""), urllib.parse.unquote(value)}
+        return tuple(sorted((form for form in forms if len(form) >= _SHORT), key=len, reverse=True))
+
+    def run(
+        self, command: Command, log_file: Path, *, held: int | None = None, stdout: Path | None = None
+    ) -> int:
+        """Run to the end and return the exit code; output is appended to ``log_file``, without secrets.
+
+        With ``stdout`` only stderr is: stdout is written there as it is. The tool inherits the file
+        descriptor ``held``: a lock on it lasts as long as the tool, even if this process is killed
+        meanwhile. Raises BuildStopped; no process of it is left then.
         """
-        with log_file.open("ab") as output:
+        with contextlib.ExitStack() as files:
+            answer = files.enter_context(stdout.open("wb")) if stdout is not None else subprocess.PIPE
             process = subprocess.Popen(
                 command.argv,
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                stdout=answer,
+                stderr=subprocess.PIPE if stdout is not None else subprocess.STDOUT,
                 cwd=command.cwd,
                 env={**self.environ, **command.env},
                 pass_fds=() if held is None else (held,),
                 start_new_session=True,
             )
+        output = process.stderr if stdout is not None else process.stdout
+        assert output is not None  # noqa: S101 (one of them is a pipe)
+        writer = threading.Thread(target=_write, args=(output, log_file, self.secrets), daemon=True)
+        writer.start()
         try:
             return self._wait(process)
         except BaseException:
@@ -69,6 +113,8 @@ class Tools:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
+        finally:
+            writer.join(_LAST_WORDS_S)  # longer only if something that it has started keeps the pipe
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
         while True:
@@ -101,33 +147,11 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def installing(tools: Tools, scratch: Path) -> Tools:
-    """The same tools, with temporary files in ``scratch`` and pip's configuration files as variables.
-
-    pipenv hides these files from pip when it installs: a proxy or certificate in them would be lost.
-    """
-    environ = {**tools.environ, "TMPDIR": str(scratch)}
-    package = find_spec("pipenv")
-    if package is None or package.origin is None:
-        raise BuildError("pipenv is not installed beside CloudBurst: install CloudBurst again")
-    output = scratch / "pip-settings"
-    if tools.run(pipenv.pip_settings(sys.executable, Path(package.origin).parent), output) != 0:
-        log.warning("pip's configuration cannot be read, going on without it: %s", tail(output))
-        return replace(tools, environ=environ)
-    return replace(tools, environ=pip_variables(output.read_text(encoding="utf-8")) | environ)
-
-
-def pip_variables(listed: str) -> dict[str, str]:
-    """What ``pip config list`` says about reaching packages, such as ``global.proxy='...'``, as PIP_PROXY."""
-    variables: dict[str, str] = {}
-    for line in listed.splitlines():
-        key, _, value = line.partition("=")
-        section, _, name = key.rpartition(".")
-        if section in {"global", "install"} and name in _PIP_SETTINGS:
-            variables[f"PIP_{name.upper().replace('-', '_')}"] = " ".join(
-                str(ast.literal_eval(value)).split()
-            )
-    return variables
+def _write(output: IO[bytes], log_file: Path, secrets: tuple[str, ...]) -> None:
+    """Line by line, so that a secret is found as a whole."""
+    with output, log_file.open("ab", buffering=0) as file:
+        while line := output.readline(_LINE_BYTES):
+            file.write(mask(line.decode(errors="replace"), secrets).encode())
 
 
 def tail(log_file: Path) -> str:
@@ -139,15 +163,6 @@ def tail(log_file: Path) -> str:
     in_stack = False
     for line in text.splitlines():
         in_stack = line.startswith("Traceback (") or (in_stack and line.startswith(" "))
-        if line.strip() and not in_stack:
+        if line.strip() and not in_stack and not _NOISE.match(line):
             lines.append(line.rstrip())
     return mask("\n".join(lines[-_TAIL_LINES:]))
-
-
-def reason(tool_output: str) -> str:
-    """The first line that names an error, without the word; "" if none does."""
-    for line in tool_output.splitlines():
-        word, colon, rest = line.strip().partition(": ")
-        if colon and word.lower() == "error":
-            return rest
-    return ""
