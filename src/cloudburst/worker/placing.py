@@ -31,8 +31,8 @@ class Placing:
     def __init__(self, slots: Slots, provisioner: Provisioner) -> None:
         self._slots = slots
         self._provisioner = provisioner
-        self._preparing = False
-        """Some claims wait for their payload, for a moment."""
+        self._hold_until = math.inf
+        """When the first of the claims goes back that wait for their payload, for a moment."""
         self._unready: dict[str, tuple[str, float]] = {}
         """Payloads that claims went back for: an ensemble that wants it, and when that was."""
         self._plenty = False
@@ -57,10 +57,7 @@ class Placing:
 
     def next_event(self) -> float:
         """When claims are to go back whose payload is not ready by then (monotonic seconds)."""
-        if not self._preparing:
-            return math.inf
-        made = [claim.claimed_at for claim in self._slots.waiting if claim.decided is None]
-        return min(made, default=math.inf) + HOLD_S
+        return self._hold_until if self._slots.waiting else math.inf
 
     def wanted(self) -> tuple[int, int]:
         """How many jobs to claim now, and how many of them could be started at once."""
@@ -103,14 +100,13 @@ class Placing:
         late, per_slot = self._late(), self._kept_per_slot()
         self._share(late, per_slot)
         left: list[Claim] = []
-        self._preparing = False
+        self._hold_until = math.inf
         for place, claim in enumerate(self._slots.waiting):
             ready = self._provisioner.get(claim.payload, claim.ensemble, since=claim.claimed_at)
             if isinstance(ready, Unusable):
                 self._slots.fail(claim, ready)
             elif ready is None:
                 if not self._give_back(claim):
-                    self._preparing = True
                     left.append(claim)
             elif not self._place(claim, ready, late, per_slot):
                 left += self._slots.waiting[place:]
@@ -119,8 +115,11 @@ class Placing:
 
     def _give_back(self, claim: Claim) -> bool:
         """Return a claim whose payload takes longer; whether it is time to. What has begun is kept."""
-        now = time.monotonic()
-        if claim.decided is not None or now < claim.claimed_at + HOLD_S:
+        if claim.decided is not None:
+            return False
+        now, hold_until = time.monotonic(), claim.claimed_at + HOLD_S
+        if now < hold_until:
+            self._hold_until = min(self._hold_until, hold_until)
             return False
         self._unready.setdefault(claim.payload, (claim.ensemble, now))
         self._slots.give_back(claim)
