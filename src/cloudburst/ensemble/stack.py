@@ -16,8 +16,9 @@ from cloudburst.ensemble.connection import Connection
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import EnsembleError
 from cloudburst.filestore.client import FileStore
-from cloudburst.model import Audit, Endpoints, EnsembleSpec, JobDescription, WorkerStatus
-from cloudburst.rqwire import output, workers
+from cloudburst.model import Audit, Endpoints, EnsembleSpec, JobDescription, Provenance, WorkerStatus
+from cloudburst.rqwire import jobs, output, workers
+from cloudburst.rqwire.jobs import KnownJob
 
 _NAME = re.compile("[A-Za-z0-9_-]{1,80}")
 """What RQ allows in the ids of jobs, which begin with the ensemble's name."""
@@ -145,6 +146,22 @@ class Stack:
                 "forgotten after an hour, their results are kept"
             )
         return self._queue.patiently(output.read, self._queue.redis, job_id)
+
+    def job(self, job_id: str) -> KnownJob:
+        """The job with that id, of an ensemble or of a stock RQ client; with its record if it has ended.
+
+        Raises EnsembleError when there is none.
+        """
+        return self._queue.patiently(jobs.find, self._queue.redis, job_id)
+
+    def ran_on(self, job: KnownJob) -> list[Provenance]:
+        """What jobs of its ensemble ran on with the payload that it ran, or would run, with."""
+        return []
+
+    @property
+    def files(self) -> FileStore:
+        """The stack's file store."""
+        return self._files
 
     @cached_property
     def _queue(self) -> Connection:
