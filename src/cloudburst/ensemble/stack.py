@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cloudburst import config, names
-from cloudburst.ensemble import payloads, submission
+from cloudburst.ensemble import locks, payloads, submission
 from cloudburst.ensemble.connection import Connection
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import EnsembleError
@@ -146,6 +146,20 @@ class Stack:
                 "forgotten after an hour, their results are kept"
             )
         return self._queue.patiently(output.read, self._queue.redis, job_id)
+
+    def payload(self, name: str = names.PAYLOAD_NAME) -> str:
+        """Digest of the payload that is meant: by its digest's first characters, a file's name, an ensemble.
+
+        Raises PayloadError when there is none, or more than one.
+        """
+        return locks.named(self._files, self._queue, name)
+
+    def payload_lock(self, digest: str) -> str:
+        """Text of the Pipfile.lock that a payload's environment is made from: its own, or one made for it.
+
+        Raises PayloadError while there is none; the first worker that gets a job with the payload makes one.
+        """
+        return locks.of_payload(self._files, digest)
 
     def job(self, job_id: str) -> KnownJob:
         """The job with that id, of an ensemble or of a stock RQ client; with its record if it has ended.

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cloudburst import archive, names
 from cloudburst.config import payload_settings
-from cloudburst.errors import ConfigError, FileStoreError, PayloadError
+from cloudburst.errors import BuildError, ConfigError, FileStoreError, PayloadError
 from cloudburst.filestore.client import FileStore
 from cloudburst.model import Provenance
-from cloudburst.worker import environment
+from cloudburst.worker import dependencies, environment, interpreters, packing
+from cloudburst.worker.dependencies import Lock, Pipfile
+from cloudburst.worker.environment import Environment, Recipe
+from cloudburst.worker.interpreters import Interpreter
 from cloudburst.worker.runtime import Runtime
+from cloudburst.worker.tools import Tools
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +56,69 @@ def reproduce(
         settings = payload_settings(unpacked)
     except ConfigError as error:
         raise PayloadError(str(error)) from error
-    built = environment.build(unpacked, directory / "environments", environ=environ, note=note)
+    environments_dir = directory / "environments"
+    tools = Tools.of(environ, environments_dir, note)
+    pipfile = Pipfile.of(unpacked)
+    interpreter = _interpreter(pipfile, ran_on, environ)
+    lock = _lock(pipfile, interpreter, store, environments_dir / "locks", tools)
+    recipe = Recipe(pipfile, lock, interpreter, tools.options)
+    built = _environment(recipe, store, environments_dir, tools)
     here = Provenance(digest, built.digest, built.python_version, built.platform, names.VERSION)
-    runtime = Runtime(digest, unpacked, built.python, settings, here)
-    return Reproduction(runtime, differences(here, ran_on))
+    return Reproduction(Runtime(digest, unpacked, built.python, settings, here), differences(here, ran_on))
+
+
+def _interpreter(pipfile: Pipfile, ran_on: Sequence[Provenance], environ: Mapping[str, str]) -> Interpreter:
+    """Of the version that it ran on, or at least of the same minor one; else what the Pipfile asks for."""
+    exact = [one.python for one in ran_on]
+    for version in [*exact, *(version.rpartition(".")[0] for version in exact)]:
+        with contextlib.suppress(BuildError):
+            return interpreters.find(version, environ)
+    return interpreters.find(pipfile.python, environ)
+
+
+def _lock(
+    pipfile: Pipfile, interpreter: Interpreter, store: FileStore, locks_dir: Path, tools: Tools
+) -> Lock:
+    """The payload's own, else the one that was made for it, else one that is made here."""
+    own = dependencies.own_lock(pipfile, locks_dir, tools)
+    if own is not None:
+        return own
+    name = names.stored_lock(pipfile.payload.name)
+    if not store.exists(name):
+        return dependencies.local_lock(pipfile, interpreter, locks_dir, tools)
+    fetched = locks_dir / f"{pipfile.payload.name}.lock"
+    store.get(name, fetched)
+    return Lock(fetched.read_text(encoding="utf-8"))
+
+
+def _environment(recipe: Recipe, store: FileStore, environments_dir: Path, tools: Tools) -> Environment:
+    """The very one that the nodes use, if they have stored it; else another from the same lock."""
+    ready = environment.complete(environments_dir, recipe.digest, recipe.interpreter)
+    if ready is not None:
+        return ready
+    try:
+        fetched = _fetched(recipe, store, environments_dir, tools)
+    except (FileStoreError, OSError) as error:
+        log.warning("the environment that nodes use cannot be had, building another: %s", error)
+        fetched = None
+    return fetched or environment.build(recipe, environments_dir, tools)
+
+
+def _fetched(recipe: Recipe, store: FileStore, environments_dir: Path, tools: Tools) -> Environment | None:
+    digest = recipe.digest
+    if not store.exists(names.stored_environment_record(digest)):
+        return None
+    environments_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=environments_dir, prefix=".fetch-") as name:
+        record, archived, unpacked = (Path(name, part) for part in ("record", "archive", "unpacked"))
+        store.get(names.stored_environment_record(digest), record)
+        tools.note("fetching the environment")
+        store.get(
+            names.stored_environment(digest), archived, expect_sha256=json.loads(record.read_text())["sha256"]
+        )
+        tools.note("unpacking the environment")
+        packing.unpack(archived, unpacked)
+        return environment.adopt(unpacked, recipe, environments_dir, tools)
 
 
 def differences(here: Provenance, ran_on: Sequence[Provenance]) -> tuple[str, ...]:
@@ -69,7 +135,7 @@ def differences(here: Provenance, ran_on: Sequence[Provenance]) -> tuple[str, ..
         )
         if mine != theirs
     ]
-    return tuple(found) or ("other versions of packages: the lock is not the one that was used there",)
+    return tuple(found) or ("another lock, or other options of the build such as CFLAGS",)
 
 
 def _current(store: FileStore) -> str:
