@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from cloudburst import config, names
-from cloudburst.ensemble import locks, payloads, submission
+from cloudburst.ensemble import locks, payloads, provenance, submission
 from cloudburst.ensemble.connection import Connection
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import EnsembleError
@@ -170,7 +171,14 @@ class Stack:
 
     def ran_on(self, job: KnownJob) -> list[Provenance]:
         """What jobs of its ensemble ran on with the payload that it ran, or would run, with."""
-        return []
+        if not job.ensemble:
+            return []
+        counted = self.ensemble(job.ensemble).provenance()
+        return [ran_on for ran_on, _ in counted if ran_on.payload == job.payload]
+
+    def provenance_document(self, ensemble: Ensemble) -> dict[str, Any]:
+        """What the jobs of an ensemble ran on, and how many of them: a JSON object, see docs/payloads.md."""
+        return provenance.document(ensemble.status(), ensemble.provenance(), self.payload_lock)
 
     @property
     def files(self) -> FileStore:
