@@ -19,6 +19,7 @@ from cloudburst.cli.results import failures, logs, results
 from cloudburst.cli.show import show
 from cloudburst.cli.stack import stack
 from cloudburst.cli.status import status
+from cloudburst.cli.upgrade import upgrade
 from cloudburst.errors import CloudburstError
 
 EXIT_INTERRUPTED = 130
@@ -31,6 +32,7 @@ COMMANDS = (
     results,
     failures,
     retry,
+    upgrade,
     cancel,
     logs,
     replay,

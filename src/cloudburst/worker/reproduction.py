@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +13,12 @@ from cloudburst.config import payload_settings
 from cloudburst.errors import BuildError, ConfigError, FileStoreError, PayloadError
 from cloudburst.filestore.client import FileStore
 from cloudburst.model import Provenance
-from cloudburst.worker import dependencies, environment, interpreters, packing
+from cloudburst.worker import dependencies, environment, interpreters
 from cloudburst.worker.dependencies import Lock, Pipfile
 from cloudburst.worker.environment import Environment, Recipe
 from cloudburst.worker.interpreters import Interpreter
 from cloudburst.worker.runtime import Runtime
+from cloudburst.worker.stored import Stored
 from cloudburst.worker.tools import Tools
 
 log = logging.getLogger(__name__)
@@ -96,29 +95,13 @@ def _environment(recipe: Recipe, store: FileStore, environments_dir: Path, tools
     ready = environment.complete(environments_dir, recipe.digest, recipe.interpreter)
     if ready is not None:
         return ready
+    environments_dir.mkdir(parents=True, exist_ok=True)
     try:
-        fetched = _fetched(recipe, store, environments_dir, tools)
-    except (FileStoreError, OSError) as error:
+        fetched = Stored(store, environments_dir, "this machine").fetch(recipe, tools)
+    except FileStoreError as error:
         log.warning("the environment that nodes use cannot be had, building another: %s", error)
         fetched = None
     return fetched or environment.build(recipe, environments_dir, tools)
-
-
-def _fetched(recipe: Recipe, store: FileStore, environments_dir: Path, tools: Tools) -> Environment | None:
-    digest = recipe.digest
-    if not store.exists(names.stored_environment_record(digest)):
-        return None
-    environments_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=environments_dir, prefix=".fetch-") as name:
-        record, archived, unpacked = (Path(name, part) for part in ("record", "archive", "unpacked"))
-        store.get(names.stored_environment_record(digest), record)
-        tools.note("fetching the environment")
-        store.get(
-            names.stored_environment(digest), archived, expect_sha256=json.loads(record.read_text())["sha256"]
-        )
-        tools.note("unpacking the environment")
-        packing.unpack(archived, unpacked)
-        return environment.adopt(unpacked, recipe, environments_dir, tools)
 
 
 def differences(here: Provenance, ran_on: Sequence[Provenance]) -> tuple[str, ...]:
