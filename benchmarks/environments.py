@@ -50,6 +50,8 @@ LIMIT_S = 1200
 FETCHING = "fetching the environment"
 """What a worker says while it does so."""
 
+READY = "ready: what follows is starting the executor and importing"
+
 BEGIN = """
 import os, time
 
@@ -109,7 +111,7 @@ def main() -> None:
             if goal.quantity in runs.get(goal.ours, {}) and (not goal.of or goal.of in runs)
         ]
         measure.report("environments", goals, runs, options, versions=measure.packages("pipenv", "uv"),
-                       facts={"index": bench.holds, "phases_s": bench.phases})  # fmt: skip
+                       facts={"index": bench.holds, "steps": bench.steps})  # fmt: skip
 
 
 class Bench:
@@ -118,8 +120,8 @@ class Bench:
     def __init__(self, directory: Path, jobs: int, *, lock: bool) -> None:
         self.directory = directory
         self.jobs = jobs
-        self.phases: list[dict[str, float]] = []
-        """Of nodes that joined later: how long they did what, before their first job."""
+        self.steps: list[dict[str, list[str]]] = []
+        """What the workers did in each round, and when."""
         self._lock = lock
         self._number = 0
         self._rq = directory / "rq"
@@ -141,7 +143,9 @@ class Bench:
             self._index.take()
             posted = time.time()
             ensemble = self._submit(stack, "first")
-            began = self._begun(stack, ensemble, nodes)
+            with Notes(ensemble) as notes:
+                began = self._begun(stack, ensemble, nodes)
+            self.steps.append({f"{nodes} nodes": notes.steps()})
             values = _times(posted, began) | self._index.take().values()
             if nodes == 1:
                 values |= self._other_payloads(stack) | self._joiner(stack)
@@ -194,7 +198,7 @@ class Bench:
             self._worker(stack, 1)
             began = self._begun(stack, ensemble, 2)["1"]
         since = notes.since_fetched(began)
-        self.phases.append(notes.phases(began))
+        self.steps.append({"a node that joins": notes.steps()})
         values = {"s from a node's start to its job": began - started}
         return values | ({JOIN: since} if since is not None else {})
 
@@ -269,6 +273,7 @@ class Notes:
 
     def __init__(self, ensemble: Ensemble) -> None:
         self._ensemble = ensemble
+        self._since = time.time()
         self._seen: list[tuple[float, str]] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -282,19 +287,20 @@ class Notes:
         self._thread.join()
 
     def _watch(self) -> None:
+        last = ""
         while not self._stop.wait(0.01):
-            note = self._ensemble.status().note.partition(": ")[2]
-            if note and (not self._seen or note != self._seen[-1][1]):
-                self._seen.append((time.time(), note))
+            note = self._ensemble.status().note
+            if note != last:
+                self._seen.append((time.time(), note or READY))
+                last = note
 
-    def phases(self, end: float) -> dict[str, float]:
-        """How long each lasted, in seconds; ``end`` is when the job began, with all that came before it."""
-        ends = [when for when, _ in self._seen[1:]] + [end]
-        return {note: round(after - when, 2) for (when, note), after in zip(self._seen, ends, strict=True)}
+    def steps(self) -> list[str]:
+        """Each with when it began, in seconds after the jobs were submitted."""
+        return [f"{when - self._since:.2f} s: {note}" for when, note in self._seen]
 
     def since_fetched(self, end: float) -> float | None:
         """Seconds from when the environment had been fetched; None when none was."""
-        fetched = [number for number, (_, note) in enumerate(self._seen) if note.startswith(FETCHING)]
+        fetched = [number for number, (_, note) in enumerate(self._seen) if FETCHING in note]
         if not fetched or fetched[-1] + 1 == len(self._seen):
             return None
         return end - self._seen[fetched[-1] + 1][0]
