@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from rq import Queue
+from rq.serializers import JSONSerializer
 
 from cloudburst.rqwire.connection import connect
 from tests.integration.conftest import BIN, Shell
@@ -152,8 +154,8 @@ def test_a_replay_has_the_variables_of_the_node_in_an_empty_directory(local, pay
 def test_its_directory_is_kept_when_asked_for(local, ran):
     done = local.cloudburst("replay", f"{ran}-3", "--keep")
 
-    (line,) = [line for line in done.stderr.splitlines() if "it ran in" in line]
-    assert Path(line.partition("it ran in ")[2], "left.txt").read_text() == "left"
+    (line,) = [line for line in done.stderr.splitlines() if "which is kept" in line]
+    assert Path(line.partition("kept: ")[2], "left.txt").read_text() == "left"
 
 
 def test_a_crash_is_told_as_on_a_node(local, payload):
@@ -173,6 +175,23 @@ def test_a_job_whose_hash_is_forgotten_is_replayed_from_its_record(local, ran):
     done = local.cloudburst("replay", f"{ran}-4")
 
     assert json.loads(done.stdout.splitlines()[-1])["flow"] == 8
+
+
+def test_a_stock_job_is_replayed_with_the_worker_zip_that_it_ran_with(local, payload, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "Pipfile").write_text("[packages]\n")
+    (other / "worker.py").write_text("def work(params):\n    return 'another'\n")
+    queue = Queue(connection=connect(local.endpoints()["redis_url"]), serializer=JSONSerializer)
+    local.cloudburst("payload", "post", payload)
+    job = queue.enqueue("worker.work", {"seed": 3})
+    wait_until(lambda: job.get_status() == "failed", 60, "the job to fail")
+    local.cloudburst("payload", "post", other)
+
+    done = local.cloudburst("replay", job.id)
+
+    assert (done.returncode, done.stdout) == (1, "flow 6\n"), done.stderr
+    assert done.stderr.splitlines()[-1] == "replay: there this job failed with the same error"
 
 
 @pytest.mark.parametrize("job", ["nothing", "nothing-3", "{ran}-99", "{ran}"])

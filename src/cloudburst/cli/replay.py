@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from pathlib import Path
 
 import click
 
@@ -40,11 +39,14 @@ def replay(job_id: str, debug: bool, keep: bool, stack_name: str | None) -> None
     """
     stack = Stack.connect(stack_name)
     job = stack.job(job_id)
+    replaying.check(job)
     directory = config.stack_dir(os.environ, stack.endpoints.stack) / "replay"
     ran_on = stack.ran_on(job)
     made = reproduce(job.payload, ran_on, stack.files, directory, environ=os.environ, note=_say)
     _introduce(made)
     with replaying.scratch_directory(job, directory / "scratch", keep=keep) as scratch:
+        if keep:
+            _say(f"its directory, which is kept: {scratch}")
         here = replaying.replay(
             job,
             made.runtime,
@@ -54,7 +56,6 @@ def replay(job_id: str, debug: bool, keep: bool, stack_name: str | None) -> None
             debug=debug,
             show_points=is_verbose(),
         )
-        _tell_scratch(scratch, keep)
     _tell_points(here)
     if here.state == "failed" and not here.fingerprint:
         _say(here.error)
@@ -77,11 +78,6 @@ def _tell_points(here: replaying.Replayed) -> None:
         counts["by an InfluxDB client"] = here.client_points
     if counts:
         _say("points, not sent: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
-
-
-def _tell_scratch(scratch: Path, keep: bool) -> None:
-    if keep:
-        _say(f"it ran in {scratch}")
 
 
 def _say(text: str) -> None:

@@ -57,11 +57,8 @@ def of_payload(store: FileStore, digest: str) -> str:
 
 
 def _unpack(store: FileStore, digest: str, target: Path) -> None:
-    zipped = target.with_suffix(".zip")
-    name = names.stored_payload(digest)
+    zipped, name = target.with_suffix(".zip"), names.stored_payload(digest)
     if not store.exists(name):
-        if store.etag(names.PAYLOAD_NAME) != digest:
-            raise PayloadError(f"payload {digest}: not in the file store any more")
-        name = names.PAYLOAD_NAME
+        raise PayloadError(f"payload {digest}: not in the file store any more")
     store.get(name, zipped, expect_sha256=digest)
     archive.extract(zipped, target)

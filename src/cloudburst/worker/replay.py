@@ -43,6 +43,15 @@ class Replayed:
     seconds: float = 0.0
 
 
+def check(job: KnownJob) -> None:
+    """EnsembleError for a job that cannot be read without unpickling it."""
+    if job.pickled:
+        raise EnsembleError(
+            f"{job.id} was pickled by its client, and may do anything when it is read: only jobs that were "
+            "enqueued as JSON are replayed: Queue(..., serializer=JSONSerializer)"
+        )
+
+
 def replay(
     job: KnownJob,
     runtime: Runtime,
@@ -56,13 +65,8 @@ def replay(
     """Run the job in ``scratch``, with this process' stdin, stdout and stderr; how it ended.
 
     Its traceback is written to stderr by then. Raises KeyboardInterrupt when the user has stopped it or left
-    the debugger, and EnsembleError for a job that cannot be read without unpickling it.
+    the debugger. The job has passed ``check``.
     """
-    if job.pickled:
-        raise EnsembleError(
-            f"{job.id} was pickled by its client, and may do anything when it is read: only jobs that were "
-            "enqueued as JSON are replayed: Queue(..., serializer=JSONSerializer)"
-        )
     with tempfile.TemporaryDirectory(prefix="cloudburst-replay-") as name, Sink() as sink:
         order, answer = Path(name, "order.json"), Path(name, "answer.json")
         order.write_text(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from cloudburst.worker.stored import Stored
 from cloudburst.worker.tools import Tools
 
 log = logging.getLogger(__name__)
+
+NOT_FOUND = 404
 
 
 @dataclass(frozen=True)
@@ -129,15 +132,13 @@ def _current(store: FileStore) -> str:
 
 
 def _fetch(store: FileStore, digest: str, target: Path) -> None:
-    zipped = target.with_suffix(".zip")
-    name = names.stored_payload(digest)
-    if store.etag(name) is None and store.etag(names.PAYLOAD_NAME) == digest:
-        name = names.PAYLOAD_NAME
-    try:
-        store.get(name, zipped, expect_sha256=digest)
-    except FileStoreError as error:
-        if error.status != 404:
-            raise
-        raise PayloadError(f"payload {digest} is not in the file store any more: post it again") from error
-    archive.extract(zipped, target)
-    zipped.unlink()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as name:
+        zipped = Path(name, "payload.zip")
+        try:
+            store.get(names.stored_payload(digest), zipped, expect_sha256=digest)
+        except FileStoreError as error:
+            if error.status != NOT_FOUND:
+                raise
+            raise PayloadError(f"payload {digest} is not in the file store any more") from error
+        archive.extract(zipped, target)
