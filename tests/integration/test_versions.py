@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
+from cloudburst import names
+from cloudburst.filestore.client import FileStore
 from tests.integration.conftest import write_model
+from tests.wait import wait_until
 
 BROKEN = "def work(params):\n    return {'root': params['seed'] ** 0.5 / (params['seed'] - 2)}\n"
 MENDED = "def work(params):\n    return {'root': 0.0 if params['seed'] == 2 else 1.0}\n"
@@ -35,11 +39,22 @@ def test_a_failure_is_replayed_mended_and_run_again_with_its_provenance_told(loc
         assert one["lock_error"] == ""
     assert shown["ended_unrun"] == 0
 
+    # The environment is the one that the workers have stored, not another from the same lock.
+    (ran_on,) = current["ran_on"]
+    stored = names.stored_environment_record(ran_on["environment"])
+    where = local.endpoints()
+    store = FileStore(where["filestore_url"], where["filestore_token"])
+    wait_until(lambda: store.exists(stored), 60, "the environment to be stored")
+    shutil.rmtree(local.home / "local" / "replay", ignore_errors=True)
+
     # Each job is replayed with the payload that its record names, not with the ensemble's present one.
     first = local.cloudburst("replay", f"{ensemble}-1")
     again = local.cloudburst("replay", f"{ensemble}-2")
     assert first.stdout == '{"root": -1.0}\n'
     assert again.stdout == '{"root": 0.0}\n'
+    assert "fetching the environment" in first.stderr
+    assert "installing" not in first.stderr + again.stderr
+    assert f"environment {ran_on['environment']:.12} (Python {ran_on['python']})" in first.stderr
     for replayed in (first, again):
         assert "returned the same value" in replayed.stderr
         assert "not the environment" not in replayed.stderr
