@@ -101,7 +101,7 @@ def test_the_page_says_what_the_ensemble_is_and_what_ran_on_what(shell):
     done = shell("show", "floods")
 
     page = {line[:12].strip(): line[12:] for line in done.stdout.splitlines()}
-    assert page["function"] == "worker.work"
+    assert (page["function"], page["state"]) == ("worker.work", "running")
     assert page["limits"] == "1 min 30 s per job, 2 retries, 3 attempts"
     assert page["payload"] == digest
     assert page["jobs"].startswith("1 of 4 done")

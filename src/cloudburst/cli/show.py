@@ -10,6 +10,7 @@ import click
 
 from cloudburst.cli import tables
 from cloudburst.cli.options import stack_option
+from cloudburst.cli.status import state_word
 from cloudburst.ensemble import Stack
 from cloudburst.ensemble.pace import Pace, broken_off, duration, sentence
 from cloudburst.model import EnsembleSpec, EnsembleStatus
@@ -46,7 +47,7 @@ def _rows(status: EnsembleStatus, spec: EnsembleSpec, document: dict[str, Any]) 
     limits.append(f"{spec.retries} retries, {spec.max_attempts} attempts")
     rows = [
         ("ensemble", status.id),
-        ("state", status.state),
+        ("state", state_word(status)),
         ("created", tables.moment(status.created_at)),
         ("submitted", tables.moment(status.appended_at)),
         ("function", spec.function),
