@@ -19,6 +19,7 @@ from functools import partial
 
 import redis
 
+from cloudburst.errors import EnsembleError
 from cloudburst.rqwire.ledger import Ledger
 from tests.chaos import ledger
 from tests.chaos.proxy import AFTER, ANSWERED, BEFORE, Call, cut
@@ -31,6 +32,9 @@ SCRIPTS = ("claim", "finish", "beat", "reap", "give_back", "unclaim")
 MAX_ATTEMPTS = 12
 JOBS = 250
 """Per ensemble. The next one is submitted when most of the last are done."""
+
+VERSIONS = 5
+"""Payloads that ensembles have in turns."""
 
 CALL_S = 3.0
 """How long a fault waits for the call that it is to strike at."""
@@ -94,6 +98,7 @@ class Storm:
             (2, self._partition),
             (2, self._database_fails),
             (1, self._database_dies),
+            (2, self._upgrade),
         ]
 
     # -- the whole storm -------------------------------------------------------------------------------
@@ -147,13 +152,21 @@ class Storm:
                 return {"what": "executor"}
             return {"s": dice.choice([0.0, 0.01, 0.01, 0.05, 0.3]), "fail": what > 0.98}
 
+        digest = self._world.version(number % VERSIONS)
         return self._world.submit(
-            JOBS, "worker.mixed", points=1, each=each, max_attempts=MAX_ATTEMPTS, retries=1
+            JOBS, "worker.mixed", points=1, each=each, digest=digest, max_attempts=MAX_ATTEMPTS, retries=1
         )
 
     def _left(self, run: Run) -> int:
         status = self._world.stack.ensembles.status(run.ensemble)
         return status.total - status.ended
+
+    def _upgrade(self) -> None:
+        """No fault, but jobs change their payload while others run."""
+        with contextlib.suppress(redis.RedisError, EnsembleError, IndexError):
+            run = self._dice.choice(self._runs[-2:])
+            version = self._world.version(self._dice.randrange(VERSIONS))
+            self._world.stack.ensembles.upgrade(run.ensemble, version)
 
     def _audit_all(self) -> None:
         """The product's own audit, again and again while everything is under way."""
