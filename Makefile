@@ -4,7 +4,7 @@ JOBS ?= 100
 SECONDS ?= 300
 SEEDS ?= 1 2 3
 BIN := .venv/bin
-BENCH ?= noop redis_cpu enqueue memory submit_million counters fork tail million scale net3
+BENCH ?= noop redis_cpu enqueue memory submit_million counters fork tail million scale net3 environments
 SHELL_FILES := buildstack.sh .ci/run
 
 .DEFAULT_GOAL := help

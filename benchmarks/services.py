@@ -163,6 +163,7 @@ class Services:
             state_dir=self.directory / state,
             slots=slots,
             allow_pickle=True,
+            builds={},
         )
         return self.start(command.argv, {**command.env, **settings}, f"cloudburst.{state}")
 

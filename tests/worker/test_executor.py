@@ -18,7 +18,7 @@ import pytest
 from cloudburst.model import PayloadSettings, Provenance
 from cloudburst.points import line
 from cloudburst.rqwire.leases import Claim
-from cloudburst.worker import executor, interpreters, process
+from cloudburst.worker import executor, foreground, interpreters, process
 from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.runtime import Runtime
 from tests.wait import wait_until
@@ -341,6 +341,6 @@ def test_the_executor_runs_on_every_python_of_this_machine(start):
     assert sums == [3] * len(pythons) != []
 
 
-@pytest.mark.parametrize("module", [executor, line])
+@pytest.mark.parametrize("module", [executor, foreground, line])
 def test_what_runs_in_the_payloads_interpreter_has_the_syntax_of_python_3_8(module):
     ast.parse(Path(module.__file__).read_text(), feature_version=(3, 8))

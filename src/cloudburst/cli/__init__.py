@@ -14,14 +14,32 @@ from cloudburst.cli.audit import audit
 from cloudburst.cli.ensembles import cancel, retry, submit, watch
 from cloudburst.cli.options import is_verbose, verbose_option
 from cloudburst.cli.payload import payload
+from cloudburst.cli.replay import replay
 from cloudburst.cli.results import failures, logs, results
+from cloudburst.cli.show import show
 from cloudburst.cli.stack import stack
 from cloudburst.cli.status import status
+from cloudburst.cli.upgrade import upgrade
 from cloudburst.errors import CloudburstError
 
 EXIT_INTERRUPTED = 130
 
-COMMANDS = (submit, status, watch, results, failures, retry, cancel, logs, audit, payload, stack)
+COMMANDS = (
+    submit,
+    status,
+    show,
+    watch,
+    results,
+    failures,
+    retry,
+    upgrade,
+    cancel,
+    logs,
+    replay,
+    audit,
+    payload,
+    stack,
+)
 
 
 class InOrder(click.Group):

@@ -55,3 +55,21 @@ def post(source: Path, as_name: str, stack_name: str | None) -> None:
     cloudburst payload post model/
     """
     click.echo(Stack.connect(stack_name).post(source, as_name))
+
+
+@payload.command()
+@click.argument("name", metavar="[NAME]", default=names.PAYLOAD_NAME)
+@stack_option
+def lock(name: str, stack_name: str | None) -> None:
+    """Print the Pipfile.lock of a payload: its own, or the one that was made for it.
+
+    NAME is the payload's digest or its first 8 characters or more, a name in the file store, or an ensemble
+    [default: worker.zip]. Put the lock beside the Pipfile, and the same versions are installed next time.
+
+    \b
+    cloudburst payload lock floods > model/Pipfile.lock
+    """
+    stack = Stack.connect(stack_name)
+    digest = stack.payload(name)
+    click.echo(f"payload {digest}", err=True)
+    click.echo(stack.payload_lock(digest), nl=False)

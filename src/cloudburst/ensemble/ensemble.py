@@ -10,7 +10,15 @@ from cloudburst.ensemble import payloads
 from cloudburst.ensemble.connection import Connection
 from cloudburst.errors import EnsembleError
 from cloudburst.filestore.client import FileStore
-from cloudburst.model import Account, EnsembleStatus, FailureGroup, JobRecord, JobState, Provenance
+from cloudburst.model import (
+    Account,
+    EnsembleSpec,
+    EnsembleStatus,
+    FailureGroup,
+    JobRecord,
+    JobState,
+    Provenance,
+)
 from cloudburst.results import Results
 
 BLOCK_S = 1.0
@@ -41,6 +49,10 @@ class Ensemble:
     def status(self) -> EnsembleStatus:
         """How many jobs wait, run, and have ended, now; costs the same at any size."""
         return self._queue.patiently(self._queue.ensembles.status, self.id)
+
+    def spec(self) -> EnsembleSpec:
+        """What it was submitted with; the payload is the one that jobs run with now."""
+        return self._queue.patiently(self._queue.ensembles.spec, self.id)
 
     def watch(self, timeout_s: float | None = None) -> Iterator[JobRecord]:
         """Yield the record of each job once: of those that have ended, then live, until all have.

@@ -9,15 +9,17 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from cloudburst import config, names
-from cloudburst.ensemble import payloads, submission
+from cloudburst.ensemble import locks, payloads, provenance, submission
 from cloudburst.ensemble.connection import Connection
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import EnsembleError
 from cloudburst.filestore.client import FileStore
-from cloudburst.model import Audit, Endpoints, EnsembleSpec, JobDescription, WorkerStatus
-from cloudburst.rqwire import output, workers
+from cloudburst.model import Audit, Endpoints, EnsembleSpec, JobDescription, Provenance, WorkerStatus
+from cloudburst.rqwire import jobs, output, workers
+from cloudburst.rqwire.jobs import KnownJob
 
 _NAME = re.compile("[A-Za-z0-9_-]{1,80}")
 """What RQ allows in the ids of jobs, which begin with the ensemble's name."""
@@ -145,6 +147,43 @@ class Stack:
                 "forgotten after an hour, their results are kept"
             )
         return self._queue.patiently(output.read, self._queue.redis, job_id)
+
+    def payload(self, name: str = names.PAYLOAD_NAME) -> str:
+        """Digest of the payload that is meant: by its digest's first characters, a file's name, an ensemble.
+
+        Raises PayloadError when there is none, or more than one.
+        """
+        return locks.named(self._files, self._queue, name)
+
+    def payload_lock(self, digest: str) -> str:
+        """Text of the Pipfile.lock that a payload's environment is made from: its own, or one made for it.
+
+        Raises PayloadError while there is none; the first worker that gets a job with the payload makes one.
+        """
+        return locks.of_payload(self._files, digest)
+
+    def job(self, job_id: str) -> KnownJob:
+        """The job with that id, of an ensemble or of a stock RQ client; with its record if it has ended.
+
+        Raises EnsembleError when there is none.
+        """
+        return self._queue.patiently(jobs.find, self._queue.redis, job_id)
+
+    def ran_on(self, job: KnownJob) -> list[Provenance]:
+        """What jobs of its ensemble ran on with the payload that it ran, or would run, with."""
+        if not job.ensemble:
+            return []
+        counted = self.ensemble(job.ensemble).provenance()
+        return [ran_on for ran_on, _ in counted if ran_on.payload == job.payload]
+
+    def provenance_document(self, ensemble: Ensemble) -> dict[str, Any]:
+        """What the jobs of an ensemble ran on, and how many of them: a JSON object, see docs/payloads.md."""
+        return provenance.document(ensemble.status(), ensemble.provenance(), self.payload_lock)
+
+    @property
+    def files(self) -> FileStore:
+        """The stack's file store."""
+        return self._files
 
     @cached_property
     def _queue(self) -> Connection:

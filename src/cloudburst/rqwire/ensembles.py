@@ -173,6 +173,17 @@ class Ensembles:
             appended_at=float(text.get("appended_at", text["created_at"])),
         )
 
+    def spec(self, ensemble: str) -> EnsembleSpec:
+        """What it was created with, but for the payload: that of now (EnsembleError if there is none)."""
+        status = self.status(ensemble)
+        names_ = ["queue", "timeout", "retries", "max_attempts"]
+        queue, *numbers = cast("list[bytes]", self._redis.hmget(f"cb:ens:{ensemble}", names_))
+        timeout, retries, attempts = map(int, numbers)
+        limit = timeout if timeout > 0 else None
+        return EnsembleSpec(
+            status.name, status.function, status.payload, queue.decode(), limit, retries, attempts
+        )
+
     def note(self, ensemble: str, text: str) -> None:
         """Say what is being done before the ensemble's first job can start; "" when that is over."""
         self._redis.hset(f"cb:ens:{ensemble}", "note", text)

@@ -1,0 +1,171 @@
+"""Runs one job in the foreground, in the payload's own interpreter, for ``cloudburst replay``.
+
+Like the executor, beside which it lies and most of which it uses, it is one file that needs nothing but the
+standard library and runs on Python 3.8 and later. It is started as ``python foreground.py ORDER``, in the
+job's scratch directory and with the job's variables. ORDER is a JSON file:
+
+===========  =========================================================================
+executor     path of ``executor.py``
+results      path of the file that is ``cloudburst.results`` in a job
+payload      directory of the payload
+data         job data as JSON
+debug        whether to stop at the function's first line, and where it raises
+show_points  whether to print points to stderr, beside counting them
+answer       where to write how it ended, as JSON
+===========  =========================================================================
+
+stdin, stdout and stderr are the user's.
+"""
+
+from __future__ import annotations
+
+import bdb
+import contextlib
+import faulthandler
+import importlib.util
+import inspect
+import json
+import logging
+import os
+import pdb
+import re
+import signal
+import sys
+import time
+import traceback
+from typing import Any, Callable, Dict, Optional
+
+LEFT = 130
+"""Exit status when the user interrupted the job or left the debugger."""
+
+NOT_STEPPED = ["__main__", "asyncio", "asyncio.*", "concurrent.*", "selectors", "importlib.*"]
+"""Modules whose code is not what the user wants to step through."""
+
+_MEASUREMENT = re.compile(r"(?:\\.|[^, ])*")
+
+
+class Points:
+    """Counts the points that the job writes, by measurement."""
+
+    def __init__(self, show: bool) -> None:
+        self.counts: Dict[str, int] = {}
+        self._show = show
+
+    def take(self, lines: str) -> None:
+        """Take some lines of line protocol."""
+        for line in lines.splitlines():
+            match = _MEASUREMENT.match(line)
+            name = match.group() if match else line
+            self.counts[name] = self.counts.get(name, 0) + 1
+            if self._show:
+                print("point: " + line, file=sys.stderr)  # noqa: T201 (what -v asks for)
+
+
+def load(path: str, name: str) -> Any:
+    """The module in that file; user code does not see it among its own."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def call(function: Callable[..., Any], args: Any, kwargs: Any, debug: bool) -> Any:
+    """What the function returns; with ``debug``, the user steps through it from its first line on."""
+    stepping = Stepping() if debug else contextlib.nullcontext()
+    if not inspect.iscoroutinefunction(function):
+        with stepping:
+            return function(*args, **kwargs)
+    import asyncio
+
+    async def awaited() -> Any:
+        with stepping:
+            return await function(*args, **kwargs)
+
+    return asyncio.run(awaited())
+
+
+class Stepping:
+    """While it is entered, the debugger stops: first at the first line of what is called next."""
+
+    def __enter__(self) -> None:
+        debugger = pdb.Pdb(skip=NOT_STEPPED)
+        debugger.reset()
+        sys.settrace(debugger.trace_dispatch)
+
+    def __exit__(self, *_: Any) -> None:
+        sys.settrace(None)
+
+
+def without_ours(error: BaseException) -> BaseException:
+    """The same error; its traceback begins where the user's part does."""
+    ours = {__file__, bdb.__file__, pdb.__file__}
+    found = error.__traceback__
+    while found is not None and found.tb_frame.f_code.co_filename in ours:
+        found = found.tb_next
+    return error.with_traceback(found or error.__traceback__)
+
+
+def run(order: Dict[str, Any], executor: Any, results: Any) -> Dict[str, Any]:
+    """How the job ended: state, value or error; KeyboardInterrupt and BdbQuit are let through."""
+    payload = executor.Payload(order["payload"])
+    points = Points(order["show_points"])
+    results.install(points.take)
+    started = time.perf_counter()
+    answer: Dict[str, Any] = {"state": "finished", "points": points.counts}
+    try:
+        name, args, kwargs = executor.decode(order["data"].encode(), False)
+        value = call(payload.function(name), args, kwargs, order["debug"])
+        answer["value"] = json.loads(executor.encode(value))
+    except (KeyboardInterrupt, bdb.BdbQuit):
+        raise
+    except BaseException as error:  # noqa: BLE001 (sys.exit of user code is a failure too)
+        failure = executor.Failure(without_ours(error), payload)
+        answer.update(state="failed", error=failure.error, fingerprint=failure.fingerprint)
+        sys.stdout.flush()
+        print(failure.traceback.rstrip(), file=sys.stderr)  # noqa: T201
+        if order["debug"]:
+            look_around(error, executor)
+    answer["seconds"] = time.perf_counter() - started
+    results.uninstall()
+    return answer
+
+
+def look_around(error: BaseException, executor: Any) -> None:
+    """Let the user look at what has been raised, in the frames where it was."""
+    found: Optional[Any] = error.__traceback__
+    while found is not None and found.tb_frame.f_code.co_filename == executor.__file__:
+        found = found.tb_next
+    if found is not None:
+        pdb.post_mortem(found)
+
+
+def main() -> int:
+    with open(sys.argv[1], encoding="utf-8") as file:
+        order = json.load(file)
+    faulthandler.enable(all_threads=False)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    executor = load(order["executor"], "executor")
+    sys.argv = [os.path.join(order["payload"], "worker")]
+    sys.path[0] = os.path.realpath(order["payload"])
+    results = executor._load_results(order["results"])
+    try:
+        answer = run(order, executor, results)
+    except (KeyboardInterrupt, bdb.BdbQuit):
+        return LEFT
+    with open(order["answer"], "w", encoding="utf-8") as file:
+        json.dump(answer, file)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        status = main()
+    except Exception:  # noqa: BLE001 (ours, not the user's)
+        traceback.print_exc()
+        status = 2
+    sys.exit(status)
