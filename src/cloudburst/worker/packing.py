@@ -8,7 +8,6 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import zstandard
@@ -17,14 +16,6 @@ from cloudburst.errors import FileStoreError
 
 _LEVEL = 3
 """Of zstd: 1 is not faster, since reading 14,000 files takes longer, and 17 % larger."""
-
-_WRITERS = 4
-"""Threads that write files: creating one is mostly waiting in the system."""
-
-_AHEAD_BYTES = 64 * 1024 * 1024
-"""How much of the contents may wait for the writers."""
-
-_AHEAD_FILES = 1000
 
 _BLOCK_BYTES = 1024 * 1024
 
@@ -73,11 +64,10 @@ def unpack(archive: Path, directory: Path) -> None:
         with (
             archive.open("rb") as file,
             zstandard.ZstdDecompressor().stream_reader(file, read_size=_BLOCK_BYTES) as stream,
-            ThreadPoolExecutor(_WRITERS, "unpack") as pool,
         ):
             contents = _Forward(stream)
             with tarfile.open(fileobj=contents, mode="r:") as tar:
-                _write_members(tar, contents, directory, _Writers(pool))
+                _write_members(tar, contents, directory)
     except _DAMAGES as error:
         raise Damaged(f"{archive.name} is damaged: {error}") from error
 
@@ -146,7 +136,7 @@ class _Forward(io.RawIOBase):
         return self._position
 
 
-def _write_members(tar: tarfile.TarFile, contents: _Forward, directory: Path, writers: _Writers) -> None:
+def _write_members(tar: tarfile.TarFile, contents: _Forward, directory: Path) -> None:
     links: list[tarfile.TarInfo] = []
     for member in tar:
         path = f"{directory}/{_checked(member)}"
@@ -155,8 +145,7 @@ def _write_members(tar: tarfile.TarFile, contents: _Forward, directory: Path, wr
         elif member.issym():
             links.append(member)
         else:
-            writers.write(path, member, contents)
-    writers.finish()
+            _write(path, member, _blocks(contents, member.size))
     for link in links:  # last, so that nothing is ever written through one
         os.symlink(link.linkname, directory / link.name)
 
@@ -171,31 +160,6 @@ def _checked(member: tarfile.TarInfo) -> str:
     if not (member.isdir() or member.issym() or member.isreg()):
         raise tarfile.ReadError(f"{member.name!r} is neither a file nor a folder nor a link")
     return member.name
-
-
-class _Writers:
-    """Threads that write small files while the next ones are read; large ones are written as they come."""
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-        self._pending: list[Future[None]] = []
-        self._pending_bytes = 0
-
-    def write(self, path: str, member: tarfile.TarInfo, contents: _Forward) -> None:
-        if member.size > _BLOCK_BYTES:
-            _write(path, member, _blocks(contents, member.size))
-            return
-        self._pending.append(self._pool.submit(_write, path, member, (_whole(contents, member.size),)))
-        self._pending_bytes += member.size
-        if self._pending_bytes > _AHEAD_BYTES or len(self._pending) > _AHEAD_FILES:
-            self.finish()
-
-    def finish(self) -> None:
-        """Wait until everything is written. Raises OSError."""
-        for done in self._pending:
-            done.result()
-        self._pending.clear()
-        self._pending_bytes = 0
 
 
 def _whole(contents: _Forward, size: int) -> bytes:
