@@ -321,27 +321,6 @@ def test_a_damaged_record_is_found_to_be_one(text):
 
 
 class TestFullDisk:
-    @pytest.fixture
-    def small_disk(self, tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-        """Mounts a disk of so many bytes."""
-        if os.geteuid() != 0:
-            pytest.skip("mounting a small disk needs root")
-        mounted: list[Path] = []
-
-        def mount(size: int) -> Path:
-            target = tmp_path / f"disk-{len(mounted)}"
-            target.mkdir()
-            command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(target)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
-            mounted.append(target)
-            return target
-
-        yield mount
-        for target in mounted:
-            subprocess.run(["umount", "-l", str(target)], check=True)
-
     def on(self, disk: Path, services: MiniStack, index: PackageIndex) -> Node:
         return Node(disk, services, index, "small-node")
 

@@ -26,6 +26,9 @@ State = Literal["building", "failed", "unshared"]
 TOLD_S = 30.0
 """For so long others learn that a build has failed, or that what was built could not be shared."""
 
+FULL_S = 90
+"""A worker that had no room for something is counted for so long; it tries again before that."""
+
 
 @dataclass(frozen=True)
 class Elsewhere:
@@ -109,6 +112,15 @@ class Builds:
         if not found:
             return Lease(self._scripts, what, token, self._lease_s)
         return _elsewhere(found)
+
+    def without_room(self, what: str, who: str) -> int:
+        """Note that the worker ``who`` has no room for it; how many workers had none lately."""
+        key = f"cb:full:{what}"
+        with self._redis.pipeline() as pipe:
+            pipe.sadd(key, who)
+            pipe.expire(key, FULL_S)
+            pipe.scard(key)
+            return int(pipe.execute()[-1])
 
     def look(self, what: str) -> Elsewhere | None:
         """What another worker says about building it; None when none has the lease."""

@@ -36,6 +36,8 @@ class Registration:
         self._address = _address_towards(client)
         self.suspended = False
         """Whether ``rq suspend`` forbids to start jobs, as of the last heartbeat."""
+        self.workers = 1
+        """How many serve the queue, this one too, as of the last heartbeat; some may have died lately."""
 
     def heartbeat(self, *, busy: int, current_job: str, stopping: bool = False) -> None:
         """Tell Redis that the worker lives; makes the entry if it is not there (any more)."""
@@ -61,7 +63,9 @@ class Registration:
             pipe.sadd(f"rq:workers:{self._queue}", self._key)
             pipe.sadd("rq:queues", f"rq:queue:{self._queue}")
             pipe.exists(orders.SUSPENDED)
-            self.suspended = bool(pipe.execute()[-1])
+            pipe.scard(f"rq:workers:{self._queue}")
+            *_, suspended, self.workers = pipe.execute()
+        self.suspended = bool(suspended)
 
     def death(self, name: str | None = None) -> None:
         """Take the entry away, as a stock worker does; or that of a worker which is known to be dead."""

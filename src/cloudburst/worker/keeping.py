@@ -64,14 +64,15 @@ class Keeping:
                     self._bytes[path] = size
                     self._used[path] = max(used, self._used.get(path, 0.0))
 
-    def evict(self, in_use: Collection[Path]) -> set[Path]:
-        """Move what was used least recently to the trash, down to the limit; what that was."""
+    def evict(self, in_use: Collection[Path], *, all_of_it: bool = False) -> set[Path]:
+        """Move what was used least recently to the trash, down to the limit or to nothing; what that was."""
         self._note_use(in_use)
+        limit = 0 if all_of_it else self._limit
         gone: set[Path] = set()
         with self._lock:
             total = sum(self._bytes.values())
             for path in sorted(self._bytes, key=lambda path: self._used[path]):
-                if total <= self._limit:
+                if total <= limit:
                     break
                 if path in in_use:
                     continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from cloudburst.rqwire.leases import Claim
 from cloudburst.worker.provision import Provisioner
@@ -28,9 +28,11 @@ class Placing:
     Nothing waits in a slot for its payload: such claims go back, and are not asked for until it is ready.
     """
 
-    def __init__(self, slots: Slots, provisioner: Provisioner) -> None:
+    def __init__(self, slots: Slots, provisioner: Provisioner, workers: Callable[[], int]) -> None:
+        """``workers``: how many serve the queue, this one too."""
         self._slots = slots
         self._provisioner = provisioner
+        self._workers = workers
         self._hold_until = math.inf
         """When the first of the claims goes back that wait for their payload, for a moment."""
         self._unready: dict[str, tuple[str, float]] = {}
@@ -42,9 +44,13 @@ class Placing:
         self._unready = {
             payload: (ensemble, since)
             for payload, (ensemble, since) in self._unready.items()
-            if self._provisioner.get(payload, ensemble, since=since) is None
+            if self._is_for_others(self._provisioner.get(payload, ensemble, since=since))
         }
         return list(self._unready)
+
+    def _is_for_others(self, found: Runtime | Unusable | None) -> bool:
+        """Whether other workers may run what cannot run here: it is not ready, or this node has no room."""
+        return found is None or (isinstance(found, Unusable) and 0 < found.workers < self._workers())
 
     def prepare(self, pending: Iterable[tuple[str, str]]) -> None:
         """Begin to prepare the first payloads of ensembles, given with them, that have jobs waiting."""
@@ -103,11 +109,11 @@ class Placing:
         self._hold_until = math.inf
         for place, claim in enumerate(self._slots.waiting):
             ready = self._provisioner.get(claim.payload, claim.ensemble, since=claim.claimed_at)
-            if isinstance(ready, Unusable):
-                self._slots.fail(claim, ready)
-            elif ready is None:
+            if ready is None or self._is_for_others(ready):
                 if not self._give_back(claim):
                     left.append(claim)
+            elif isinstance(ready, Unusable):
+                self._slots.fail(claim, ready)
             elif not self._place(claim, ready, late, per_slot):
                 left += self._slots.waiting[place:]
                 break

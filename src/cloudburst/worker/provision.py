@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import redis
+
 from cloudburst import names
 from cloudburst.config import WorkerConfig, payload_settings
-from cloudburst.errors import BuildError, CloudburstError, ConfigError, PayloadError
+from cloudburst.errors import BuildError, CloudburstError, ConfigError, NoRoomError, PayloadError
 from cloudburst.filestore.client import FileStore
 from cloudburst.model import Provenance
 from cloudburst.rqwire.builds import Builds
@@ -32,6 +35,9 @@ log = logging.getLogger(__name__)
 
 FORGIVE_S = 30.0
 """A payload that could not be made ready is tried again for jobs that come so much later."""
+
+MAKING_ROOM_S = 10.0
+"""How long a preparation that found the disk full waits for what is not in use to be removed."""
 
 FRESH_S = 5.0
 """What was asked for so recently is not evicted: a job that needs it may just be on its way."""
@@ -67,7 +73,9 @@ class Provisioner:
         self._store = FileStore(config.filestore_url, config.filestore_token)
         self._payloads_dir = config.state_dir / "payloads"
         self._environments_dir = config.state_dir / "environments"
+        self._builds = builds
         self._node = config.node
+        self._who = f"{config.node}:{config.state_dir}"
         self._image = config.image
         self._environ = environ
         self._called = called
@@ -75,6 +83,9 @@ class Provisioner:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._preparations: dict[str, _Preparation] = {}
+        self._crowded = threading.Event()
+        """A preparation waits for room on the disk."""
+        self._cleared = threading.Event()
         self._current = Current(self._store, called=called)
         for directory in (self._payloads_dir, self._environments_dir):
             directory.mkdir(parents=True, exist_ok=True)
@@ -134,26 +145,45 @@ class Provisioner:
         """Whether the disk may take more than what is needed now."""
         return self._keeping.has_room
 
-    def evict(self, in_use: Collection[str]) -> set[str]:
+    @property
+    def crowded(self) -> bool:
+        """Whether a preparation waits for room: then only what jobs run with is in use."""
+        return self._crowded.is_set()
+
+    def evict(self, in_use: Collection[str], *, crowded: bool) -> set[str]:
         """Remove what was not used for longest, if there is too much, but nothing that these payloads need.
 
-        Returns the payloads that are not ready any more. Called by the thread that calls ``get``: so nobody
-        gets a Runtime whose files are being taken away.
+        ``crowded``: remove everything else. Returns the payloads that are not ready any more. Called by the
+        thread that calls ``get``: so nobody gets a Runtime whose files are being taken away.
         """
-        now = time.monotonic()
+        fresh = math.inf if crowded else time.monotonic() - FRESH_S
         with self._lock:
             busy = {
                 payload
                 for payload, preparation in self._preparations.items()
-                if payload in in_use or preparation.result is None or now - preparation.asked_at < FRESH_S
+                if payload in in_use or preparation.result is None or preparation.asked_at > fresh
             }
-            gone = self._keeping.evict(self._paths(busy))
+            gone = self._keeping.evict(self._paths(busy), all_of_it=crowded)
             lost = {payload for payload in self._preparations if not gone.isdisjoint(self._paths({payload}))}
             for payload in lost:
                 del self._preparations[payload]
-        if gone:
-            self._thread(self._keeping.clear)
+        if crowded:
+            self._crowded.clear()
+        if gone or crowded:
+            self._thread(self._clear)
         return lost
+
+    def _clear(self) -> None:
+        self._keeping.clear()
+        self._cleared.set()
+
+    def _make_room(self, note: Callable[[str], None]) -> None:
+        """Wait until everything that is not in use has been removed."""
+        note("the disk is full; removing what is not in use")
+        self._cleared.clear()
+        self._crowded.set()
+        self._called()
+        self._cleared.wait(MAKING_ROOM_S)
 
     def _paths(self, payloads: Iterable[str]) -> set[Path]:
         """Everything on the disk that these payloads need."""
@@ -171,13 +201,20 @@ class Provisioner:
 
     def _prepare(self, payload: str, preparation: _Preparation) -> None:
         def note(text: str) -> None:
-            log.info("payload %.12s: %s", payload, text)
+            if text:
+                log.info("payload %.12s: %s", payload, text)
             for ensemble in list(preparation.ensembles):
                 self._note(ensemble, f"{self._node}: {text}" if text else "")
 
         result: Runtime | Unusable
         try:
-            result = self._runtime(payload, preparation, note)
+            try:
+                result = self._runtime(payload, preparation, note)
+            except NoRoomError:
+                self._make_room(note)
+                result = self._runtime(payload, preparation, note)
+        except NoRoomError as error:
+            result = Unusable(error.args[0], error.tail, self._without_room(payload))
         except BuildError as error:
             result = Unusable(error.args[0], error.tail)
         except CloudburstError as error:
@@ -193,9 +230,18 @@ class Provisioner:
             preparation.result = result
             preparation.ended_at = preparation.asked_at = time.monotonic()
             paths = self._paths({payload})
-        note("")
+        # A node that has no room says so for as long as others work on it.
+        note(result.error if isinstance(result, Unusable) and result.workers else "")
         self._called()
         self._keeping.measure(*paths, self._keeping.cache)
+
+    def _without_room(self, payload: str) -> int:
+        """How many workers had no room for that payload lately, this one too."""
+        try:
+            return self._builds.without_room(payload, self._who)
+        except redis.RedisError as error:
+            log.warning("cannot tell that there is no room for payload %.12s: %s", payload, error)
+            return 1
 
     def _runtime(self, payload: str, preparation: _Preparation, note: Callable[[str], None]) -> Runtime:
         directory = self._payloads.fetched(payload, note, self._stop)

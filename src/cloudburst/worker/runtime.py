@@ -49,6 +49,8 @@ class Unusable:
 
     error: str
     detail: str
+    workers: int = 0
+    """It is for want of room, which so many workers lack: others may run its jobs. 0: nobody can."""
 
 
 def executor_environ(runtime: Runtime, config: WorkerConfig, environ: Mapping[str, str]) -> dict[str, str]:

@@ -75,14 +75,21 @@ class Slots:
         """The claims whose turn it is in their slots."""
         return [slot.claims[0] for slot in self._slots if slot.claims]
 
-    def payloads(self) -> set[str]:
-        """Digests of the payloads that executors in slots run, or that claims wait for."""
-        held = {slot.executor.runtime.digest for slot in self._slots if slot.executor is not None}
+    def payloads(self, *, idle: bool = True) -> set[str]:
+        """Digests of the payloads of executors in slots, also of ``idle`` ones, and of claims that wait."""
+        held = {
+            slot.executor.runtime.digest
+            for slot in self._slots
+            if slot.executor is not None and (idle or slot.claims)
+        }
         return held | {claim.payload for claim in self.waiting}
 
-    def end_spares(self, payloads: Collection[str]) -> None:
+    def end_idle(self, payloads: Collection[str]) -> None:
         """End executors that wait for jobs of payloads whose files are gone."""
         self._spares.end(payloads)
+        for slot in self._slots:
+            if slot.executor is not None and not slot.claims and slot.executor.runtime.digest in payloads:
+                self._discard(slot)
 
     def next_event(self) -> float:
         """When ``enforce`` wants to be called again (monotonic seconds)."""

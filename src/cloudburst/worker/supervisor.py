@@ -83,7 +83,7 @@ class Worker:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._slots = Slots(config, environ, self._selector, self._recorder, self._fail_ensemble)
-        self._placing = Placing(self._slots, self._provisioner)
+        self._placing = Placing(self._slots, self._provisioner, lambda: self._registration.workers)
         self._stopping = False
         self._stop_by = 0.0
         self._away = False
@@ -133,7 +133,9 @@ class Worker:
         if now >= self._next_beat:
             self._next_beat = now + BEAT_S
             self._with_redis(self._beat)
-            self._slots.end_spares(self._provisioner.evict(self._slots.payloads()))
+            crowded = self._provisioner.crowded
+            in_use = self._slots.payloads(idle=not crowded)
+            self._slots.end_idle(self._provisioner.evict(in_use, crowded=crowded))
 
     def _patience(self) -> float:
         now = time.monotonic()
