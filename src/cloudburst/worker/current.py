@@ -10,6 +10,7 @@ from collections.abc import Callable
 from cloudburst import names
 from cloudburst.errors import FileStoreError
 from cloudburst.filestore.client import FileStore
+from cloudburst.worker.once import out_of_reach
 from cloudburst.worker.runtime import Unusable
 
 log = logging.getLogger(__name__)
@@ -79,12 +80,7 @@ class Current:
             found = self._store.etag(names.PAYLOAD_NAME)
         except FileStoreError as error:
             log.warning("cannot ask for the current %s: %s", names.PAYLOAD_NAME, error)
-            return None if passing(error) else Unusable(str(error), "")
+            return None if out_of_reach(error) else Unusable(str(error), "")
         if found is None:
             return Unusable(f"the file store has no {names.PAYLOAD_NAME}: POST it to /upload first", "")
         return found
-
-
-def passing(error: FileStoreError) -> bool:
-    """Whether the file store may answer better later: it is away, or has trouble of its own."""
-    return error.status == 0 or error.status >= 500
