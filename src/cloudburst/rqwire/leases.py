@@ -19,8 +19,9 @@ MAX_ATTEMPTS = 3
 POISON = "lost"
 """Fingerprint of jobs that were set aside because they lost too many workers."""
 
-QUIET_S = 5.0
-"""Without any reap for so long, Redis was out of reach: leases are extended before the next one."""
+QUIET_S = (2.0, 5.0)
+"""Without any reap for a third of a lease, but between these, Redis was out of reach: leases are extended
+before the next one. Workers reap once a second."""
 
 KEPT_FINISHED = 10_000
 """Finished jobs of ensembles that stock RQ tools can still look at: some 5 kB each."""
@@ -203,8 +204,10 @@ class Leases:
 
     def reap(self) -> tuple[list[str], list[str]]:
         """Return jobs whose lease has run out; the ids that came back and those that were set aside."""
+        shortest, longest = QUIET_S
+        quiet_s = min(max(self._lease_s / 3, shortest), longest)
         back, aside = self._call(
-            "reap", self._queue, self._lease_s, QUIET_S, MAX_ATTEMPTS, POISON, _lost_exception()
+            "reap", self._queue, self._lease_s, quiet_s, MAX_ATTEMPTS, POISON, _lost_exception()
         )
         return [job_id.decode() for job_id in back], [job_id.decode() for job_id in aside]
 
