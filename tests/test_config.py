@@ -44,6 +44,20 @@ def test_debian_packages_are_a_list_of_names(tmp_path: Path) -> None:
     assert config.payload_settings(tmp_path).apt == ("libgeos-c1v5", "libc6:amd64")
 
 
+def test_modules_to_import_ahead_are_a_list_of_their_dotted_names(tmp_path: Path) -> None:
+    (tmp_path / "cloudburst.toml").write_text('preload = ["wntr", "scipy.sparse", "größe_1"]\n')
+
+    assert config.payload_settings(tmp_path).preload == ("wntr", "scipy.sparse", "größe_1")
+
+
+@pytest.mark.parametrize("value", ['"wntr"', "[1]", '["os; exit"]', '["a..b"]', '["1a"]', '[""]'])
+def test_what_no_module_can_be_called_is_refused(tmp_path: Path, value: str) -> None:
+    (tmp_path / "cloudburst.toml").write_text(f"preload = {value}\n")
+
+    with pytest.raises(ConfigError, match=r"cloudburst\.toml: preload: "):
+        config.payload_settings(tmp_path)
+
+
 @pytest.mark.parametrize("value", ['"gcc"', "[1]", '["--force"]', '["Not A Name"]'])
 def test_something_else_is_not(tmp_path: Path, value: str) -> None:
     (tmp_path / "cloudburst.toml").write_text(f"apt = {value}\n")

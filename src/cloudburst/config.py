@@ -20,7 +20,11 @@ Environ = Mapping[str, str]
 BUILD_PREFIX = "CLOUDBURST_BUILD_"
 """Variables of this prefix reach builds, without it; nothing else of the worker's settings does."""
 
-_DEBIAN_PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+(:[a-z0-9-]+)?")
+_LISTS = {
+    "apt": (re.compile(r"[a-z0-9][a-z0-9.+-]+(:[a-z0-9-]+)?"), "Debian package"),
+    "preload": (re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*"), "module"),
+}
+"""Settings of a payload that are lists: what each entry looks like, and what it is the name of."""
 
 _FOR_BUILDS = re.compile(
     r"CLOUDBURST_BUILD_\w+|(?i:(https?|all|no)_proxy)|SSL_CERT_FILE|REQUESTS_CA_BUNDLE|PIPENV_PYPI_MIRROR"
@@ -196,22 +200,23 @@ def payload_settings(directory: Path) -> PayloadSettings:
     known = {field.name: type(getattr(PayloadSettings(), field.name)) for field in fields(PayloadSettings)}
     for key, value in table.items():
         _check_setting(key, value, known)
-    return PayloadSettings(**table | {"apt": tuple(table.get("apt", ()))})
+    return PayloadSettings(**table | {key: tuple(table.get(key, ())) for key in _LISTS})
 
 
-def _check_packages(value: object) -> None:
+def _check_names(key: str, value: object) -> None:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ConfigError(f"cloudburst.toml: apt: should be a list of texts, got {value!r}")
+        raise ConfigError(f"cloudburst.toml: {key}: should be a list of texts, got {value!r}")
+    pattern, what = _LISTS[key]
     for name in value:
-        if not _DEBIAN_PACKAGE.fullmatch(name):
-            raise ConfigError(f"cloudburst.toml: apt: {name!r} is not the name of a Debian package")
+        if not pattern.fullmatch(name):
+            raise ConfigError(f"cloudburst.toml: {key}: {name!r} is not the name of a {what}")
 
 
 def _check_setting(key: str, value: object, known: Mapping[str, type]) -> None:
     if key not in known:
         raise ConfigError(f"cloudburst.toml: {key}: unknown key; known are {', '.join(known)}")
-    if key == "apt":
-        _check_packages(value)
+    if key in _LISTS:
+        _check_names(key, value)
     elif type(value) is not known[key]:
         words = {int: "a whole number", bool: "true or false", str: "a text"}
         raise ConfigError(f"cloudburst.toml: {key}: should be {words[known[key]]}, got {value!r}")

@@ -200,6 +200,8 @@ class PayloadSettings:
     """Keep the scratch directory of a failed job on its node."""
     apt: tuple[str, ...] = ()
     """Debian packages that have to be installed on the node."""
+    preload: tuple[str, ...] = ()
+    """Modules of the environment that executors import before they know the payload."""
 
 
 @dataclass(frozen=True)

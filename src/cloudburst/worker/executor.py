@@ -1,16 +1,19 @@
 """The executor: runs jobs of one payload, one after another, in the payload's own interpreter.
 
+It imports the modules that it is told to, and is told its payload only then: an executor that has none yet
+stands by for whichever payload of its environment is next.
+
 It is one file, however long, because that interpreter knows nothing of CloudBurst. It needs nothing but the
 standard library, runs on Python 3.8 and later, and is started by the worker as
-``python executor.py FD QUEUE_FD LIFELINE_FD PAYLOAD_DIR SCRATCH_DIR LINE_PY SETTINGS``.
+``python executor.py FD QUEUE_FD LIFELINE_FD SCRATCH_DIR LINE_PY PRELOAD``; PRELOAD is a JSON list of modules.
 
 QUEUE_FD is a socket that keeps the bounds of messages. Each message is a job: eight bytes by which the worker
 recognises it, JSON header, newline, data as the client's serializer wrote it (if that is large, the header
 names a file that holds all but the eight bytes). It is taken when its turn has come, not before: the worker
 may take the others back.
 
-FD is one end of a stream socket, for what we say. Frames: four bytes of length (big endian), one byte of
-kind, then the body.
+FD is one end of a stream socket, for what we say, and for the payload that we are told. Frames: four bytes of
+length (big endian), one byte of kind, then the body.
 
 LIFELINE_FD is a pipe that nothing is written into; it breaks when the worker dies.
 
@@ -19,6 +22,8 @@ kind  body
 ====  ==============================================================================
 P     points of the running job, in line protocol
 D     JSON header, newline, the returned value as JSON; or the captured output
+T     from the worker, once and before any job: the payload's directory, its settings and variables, as JSON.
+      Not through the queue, from which the worker may take back what we have not taken
 ====  ==============================================================================
 
 stdout and stderr are a file that the worker opened for appending. After each job it is emptied; its last
@@ -35,6 +40,7 @@ import functools
 import gc
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import json
 import logging
@@ -56,7 +62,7 @@ from typing import Any, Callable, Dict, Iterator, Optional
 
 HEADER = struct.Struct(">IB")
 ORDER = struct.Struct(">Q")
-POINTS, DONE = b"PD"
+POINTS, DONE, TAKE_ON = b"PDT"
 QUEUE_KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 INLINE_BYTES = 32 * 1024 if sys.platform == "linux" else 1024
 """Data of a job that goes into a message; more goes into a file."""
@@ -468,21 +474,13 @@ class Forks:
 class Executor:
     """Runs jobs as they come from the queue, and says over the other socket how they ended."""
 
-    def __init__(
-        self,
-        control: socket.socket,
-        queue: socket.socket,
-        payload: Payload,
-        *,
-        scratch: str,
-        settings: dict[str, Any],
-        points: Any,
-    ) -> None:
+    payload: Payload
+    settings: Dict[str, Any]
+
+    def __init__(self, control: socket.socket, queue: socket.socket, *, scratch: str, points: Any) -> None:
         self.control = control
         self.queue = queue
-        self.payload = payload
         self.scratch = Scratch(scratch)
-        self.settings = settings
         self.points = points
         self.output = Output(1)
         self.memory = Memory()
@@ -500,6 +498,25 @@ class Executor:
         if not self._forking:
             self.control.close()
             self.queue.close()
+
+    def stand_by(self, modules: list[str]) -> bool:
+        """Import modules ahead, then wait for a payload and take it on; False when there comes none."""
+        self.scratch.enter()
+        ahead = preload(modules)
+        self.scratch.clean()
+        buffer = bytearray()
+        while True:
+            chunk = self.control.recv(1 << 16)
+            buffer += chunk
+            for _, body in split(buffer):
+                told = json.loads(body)
+                os.chdir(told["payload"])  # an executor whose payload is gone should fail here
+                os.environ.update(told["environ"])
+                self.payload, self.settings = Payload(told["payload"]), told["settings"]
+                find_first(told["payload"], ahead)
+                return True
+            if not chunk:
+                return False
 
     def serve(self) -> None:
         """Until the worker closes the queue."""
@@ -523,13 +540,13 @@ class Executor:
         self.scratch.enter()
         self._set_environ(job)
         if self.settings["isolation"] == "fork":
-            self._preload(data)
+            self._import_for_forks(data)
             self._in_fork(job, data)
         else:
             self._here(job, data)
         self.scratch.clean()  # while the worker reads how it ended
 
-    def _preload(self, data: bytes) -> None:
+    def _import_for_forks(self, data: bytes) -> None:
         """Import the function's module in this process, so that forks need not; failures show in the fork."""
         with contextlib.suppress(BaseException):
             self.payload.function(decode(data, self.settings["allow_pickle"])[0])
@@ -753,8 +770,35 @@ def _load_results(path: str) -> Any:
     return module
 
 
+def preload(modules: list[str]) -> set[str]:
+    """Import modules of the environment; the names of all that came with them.
+
+    One that cannot be imported is no error yet: the job that needs it will say so.
+    """
+    before = set(sys.modules)
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except BaseException as error:  # noqa: BLE001 (whatever a module does when it is imported)
+            logging.warning("preload: %s cannot be imported (%s: %s)", name, type(error).__name__, error)
+    return set(sys.modules) - before
+
+
+def find_first(payload_dir: str, ahead: set[str]) -> None:
+    """From now on the payload's modules are found first, also where one of that name has come ``ahead``."""
+    directory = os.path.realpath(payload_dir)
+    sys.argv = [os.path.join(payload_dir, "worker")]
+    sys.path.insert(0, directory)
+    files = {name.partition(".")[0] for name in os.listdir(directory)}
+    for top in files & {name.partition(".")[0] for name in ahead}:
+        spec = importlib.machinery.PathFinder.find_spec(top, [directory])
+        if spec is not None and spec.origin is not None:  # a mere directory of that name hides nothing
+            for name in [name for name in ahead if name.partition(".")[0] == top]:
+                sys.modules.pop(name, None)
+
+
 def main() -> None:
-    fd, queue_fd, lifeline, payload_dir, scratch, line_py, settings = sys.argv[1:8]
+    fd, queue_fd, lifeline, scratch, line_py, modules = sys.argv[1:7]
     os.set_inheritable(int(lifeline), False)
     if hasattr(fcntl, "F_SETSIG"):
         _all_die_with(int(lifeline))
@@ -768,14 +812,11 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    sys.argv = [os.path.join(payload_dir, "worker")]
-    sys.path[0] = os.path.realpath(payload_dir)
-    os.chdir(payload_dir)
-    points = _load_results(line_py)
-    executor = Executor(
-        control, queue, Payload(payload_dir), scratch=scratch, settings=json.loads(settings), points=points
-    )
-    executor.serve()
+    sys.argv = ["worker"]
+    del sys.path[0]
+    executor = Executor(control, queue, scratch=scratch, points=_load_results(line_py))
+    if executor.stand_by(json.loads(modules)):
+        executor.serve()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ job's scratch directory and with the job's variables. ORDER is a JSON file:
 executor     path of ``executor.py``
 results      path of the file that is ``cloudburst.results`` in a job
 payload      directory of the payload
+preload      modules that are imported before those of the payload can be found
 data         job data as JSON
 debug        whether to stop at the function's first line, and where it raises
 show_points  whether to print points to stderr, beside counting them
@@ -26,7 +27,6 @@ import importlib.util
 import inspect
 import json
 import logging
-import os
 import pdb
 import re
 import signal
@@ -150,9 +150,10 @@ def main() -> int:
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     executor = load(order["executor"], "executor")
-    sys.argv = [os.path.join(order["payload"], "worker")]
-    sys.path[0] = os.path.realpath(order["payload"])
     results = executor._load_results(order["results"])
+    del sys.path[0]
+    ahead = executor.preload(order["preload"])
+    executor.find_first(order["payload"], ahead)
     try:
         answer = run(order, executor, results)
     except (KeyboardInterrupt, bdb.BdbQuit):

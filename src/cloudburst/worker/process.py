@@ -40,24 +40,28 @@ class ExecutorProcess:
         kept_dir: Path,
         points: bool,
         allow_pickle: bool,
+        stands_in: bool = False,
     ) -> None:
-        """Start it in ``directory``; scratch directories that are kept go to ``kept_dir``. Raises OSError."""
+        """Start it in ``directory``; scratch directories that are kept go to ``kept_dir``. Raises OSError.
+
+        One that ``stands_in`` is told no payload yet: ``take_on`` does that.
+        """
         self.runtime = runtime
+        """What it runs; of one that stands in, what it was started for."""
+        self.stands_in = stands_in
+        self.proven = False
+        """Whether a job has ended well in it."""
         self.jobs = 0
         """That were sent to it, and not called back."""
         self.ended = 0
         self._directory = directory
         self._buffer = bytearray()
         self._earlier_output = b""
+        self._kept_dir = kept_dir
+        self._common = {"allow_pickle": allow_pickle, "points": points}
         scratch = directory / "scratch"
         shutil.rmtree(directory, ignore_errors=True)
         scratch.mkdir(parents=True, mode=0o700)
-        settings = {
-            "isolation": runtime.settings.isolation,
-            "kept_dir": str(kept_dir) if runtime.settings.keep_failed_scratch else "",
-            "allow_pickle": allow_pickle,
-            "points": points,
-        }
         self.output = os.open(directory / "output", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self.control, theirs = socket.socketpair()
         # Messages keep their bounds in this one, and we hold both ends: what the executor has not taken from
@@ -67,13 +71,13 @@ class ExecutorProcess:
         self._queue.setblocking(False)
         lifeline, self._lifeline = os.pipe()
         fds = [theirs.fileno(), self._queue_end.fileno(), lifeline]
-        argv = [runtime.python, executor.__file__, *fds, runtime.payload_dir, scratch]
-        argv += [line.__file__, json.dumps(settings)]
+        argv = [runtime.python, executor.__file__, *fds, scratch]
+        argv += [line.__file__, json.dumps(runtime.settings.preload)]
         try:
             self.process = subprocess.Popen(
                 [str(part) for part in argv],
                 env=dict(environ),
-                cwd=runtime.payload_dir,
+                cwd=scratch,
                 stdin=subprocess.DEVNULL,
                 stdout=self.output,
                 stderr=self.output,
@@ -87,6 +91,21 @@ class ExecutorProcess:
             theirs.close()
             os.close(lifeline)
         self.control.setblocking(False)
+        if not stands_in:
+            with contextlib.suppress(OSError):  # it has died: whoever reads from it will find out
+                self.take_on(runtime)
+
+    def take_on(self, runtime: Runtime) -> None:
+        """Tell it its payload, one of its ``basis``. Raises OSError when the executor is gone."""
+        settings = {
+            "isolation": runtime.settings.isolation,
+            "kept_dir": str(self._kept_dir) if runtime.settings.keep_failed_scratch else "",
+            **self._common,
+        }
+        told = {"payload": str(runtime.payload_dir), "settings": settings, "environ": runtime.environ}
+        self.control.sendall(executor.pack(executor.TAKE_ON, json.dumps(told).encode()))
+        self.runtime = runtime
+        self.stands_in = False
 
     def fileno(self) -> int:
         return self.control.fileno()

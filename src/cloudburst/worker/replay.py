@@ -75,6 +75,7 @@ def replay(
                     "executor": executor.__file__,
                     "results": line.__file__,
                     "payload": str(runtime.payload_dir),
+                    "preload": runtime.settings.preload,
                     "data": job.data.decode(),
                     "debug": debug,
                     "show_points": show_points,
@@ -108,7 +109,7 @@ def _executor_environ(
         state_dir=runtime.payload_dir,
         slots=1,
     )
-    return executor_environ(runtime, config, environ)
+    return executor_environ(runtime, config, environ) | runtime.environ
 
 
 def _job_environ(job: KnownJob, scratch: Path) -> dict[str, str]:

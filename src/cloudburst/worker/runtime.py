@@ -23,6 +23,9 @@ _THREAD_LIMITS = (
     "POLARS_MAX_THREADS",
 )
 
+Basis = tuple[Path, tuple[str, ...], int]
+"""What an executor is made of before it has a payload: interpreter, modules imported ahead, threads."""
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -36,6 +39,16 @@ class Runtime:
     settings: PayloadSettings
     provenance: Provenance
     """What the records of its jobs say that they ran on."""
+
+    @property
+    def basis(self) -> Basis:
+        """Executors of the same can stand in for each other."""
+        return self.python, self.settings.preload, self.settings.cpus_per_job
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Variables that tell its jobs which payload it is."""
+        return {"CLOUDBURST_PAYLOAD": self.digest, "CLOUDBURST_PAYLOAD_DIR": str(self.payload_dir)}
 
     @cached_property
     def provenance_text(self) -> str:
@@ -56,6 +69,8 @@ class Unusable:
 def executor_environ(runtime: Runtime, config: WorkerConfig, environ: Mapping[str, str]) -> dict[str, str]:
     """Variables of an executor: the worker's own, without its settings and secrets, and what jobs need.
 
+    They are the same for all payloads of that ``basis``: ``Runtime.environ`` comes with the payload.
+
     INFLUX_* are for user code that writes points itself; numeric libraries get the threads of one job.
     """
     kept = {
@@ -68,8 +83,6 @@ def executor_environ(runtime: Runtime, config: WorkerConfig, environ: Mapping[st
     kept["VIRTUAL_ENV"] = str(bin_dir.parent)
     kept["MPLBACKEND"] = "Agg"  # no job has a screen
     kept["PYTHONNOUSERSITE"] = "1"
-    kept["CLOUDBURST_PAYLOAD"] = runtime.digest
-    kept["CLOUDBURST_PAYLOAD_DIR"] = str(runtime.payload_dir)
     kept |= dict.fromkeys(_THREAD_LIMITS, str(runtime.settings.cpus_per_job or 1))
     if config.influx_url:
         kept["INFLUX_URL"] = config.influx_url

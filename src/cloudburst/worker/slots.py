@@ -25,6 +25,7 @@ from cloudburst.worker.recorder import Recorder
 from cloudburst.worker.runtime import Runtime, Unusable, executor_environ
 from cloudburst.worker.slot import Slot, Verdict
 from cloudburst.worker.spares import Spares
+from cloudburst.worker.standins import StandIns
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Slots:
         self._numbers = count()
         self._slots = [Slot(number) for number in range(config.slots)]
         self._spares = Spares(config.slots)
+        self._stand_ins = StandIns(self._spares)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -140,9 +142,9 @@ class Slots:
         self._recorder.ended(outcome, b"")
         self._hopeless(claim, text)
 
-    def _start_executor(self, runtime: Runtime) -> ExecutorProcess:
+    def _start_executor(self, runtime: Runtime, *, stands_in: bool = False) -> ExecutorProcess:
         directory = self._directory / str(next(self._numbers))
-        log.debug("starting an executor of payload %.12s", runtime.digest)
+        log.debug("starting an executor of payload %.12s%s", runtime.digest, " or another" * stands_in)
         return ExecutorProcess(
             runtime,
             directory,
@@ -150,7 +152,18 @@ class Slots:
             kept_dir=self._config.state_dir / "kept",
             points=bool(self._config.influx_url),
             allow_pickle=self._config.allow_pickle,
+            stands_in=stands_in,
         )
+
+    def _start_stand_in(self) -> None:
+        """Have another executor ready when it is wanted and there is a CPU for it."""
+        free = not self.waiting and any(not slot.claims for slot in self._slots)
+        runtime = self._stand_ins.due(free=free)
+        if runtime is not None:
+            try:
+                self._spares.keep(self._start_executor(runtime, stands_in=True))
+            except OSError as error:
+                log.warning("cannot start an executor that stands in: %s", error)
 
     # -- listening ---------------------------------------------------------------------------------------
 
@@ -207,6 +220,9 @@ class Slots:
             provenance=running.runtime.provenance_text,
         )
         running.job_ended()
+        if not failed and not running.proven:
+            running.proven = True
+            self._stand_ins.want(running.runtime)
         self._recorder.ended(outcome, points)
         if not slot.retiring and slot.renewal_due(header["rss_mb"], self._rss_limit_mb(running.runtime)):
             slot.retiring = True
@@ -245,7 +261,10 @@ class Slots:
                 if slot.claims and slot.executor is not None:
                     slot.executor.cut_output()
                     self._check_memory(slot, slot.executor)
-            self._spares.enforce()
+            self._spares.enforce(
+                {slot.executor.runtime.basis for slot in self._slots if slot.claims and slot.executor}
+            )
+            self._start_stand_in()
 
     def _stop_condemned(self, slot: Slot) -> None:
         """Kill the executor, unless the job that was condemned has ended in the meantime."""

@@ -1,4 +1,7 @@
-"""Executors that have no slot at the moment: kept warm, because jobs of their payload may be next."""
+"""Executors that have no slot at the moment: kept warm, because jobs of their payload may be next.
+
+Some have no payload either: these stand in for the next executor of their kind that is to be started.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from cloudburst.worker import memory
 from cloudburst.worker.process import ExecutorProcess
-from cloudburst.worker.runtime import Runtime
+from cloudburst.worker.runtime import Basis, Runtime
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +20,9 @@ IDLE_S = 300.0
 
 PER_SLOT = 3
 """So many are kept for each slot: with its own executor, four payloads can take turns without a start."""
+
+STAND_INS = 2
+"""So many without a payload are kept beside those."""
 
 MEMORY_PART = 0.25
 """Part of the node's memory that they may take together; jobs that run have a right to more."""
@@ -40,45 +46,65 @@ class Spares:
     def keep(self, executor: ExecutorProcess) -> None:
         """Take over an executor that has no job; another may be ended for it."""
         self._kept.append((self._clock(), executor))
-        while len(self._kept) > self._most:
-            self._end("others are used more")
+        most = STAND_INS if executor.stands_in else self._most
+        alike = [other for other in self if other.stands_in == executor.stands_in]
+        for other in alike[: max(len(alike) - most, 0)]:
+            self._end(other, "others are used more")
 
     def take(self, runtime: Runtime) -> ExecutorProcess | None:
-        """Hand over an executor of that payload, if there is one that is alive."""
-        for place in range(len(self._kept) - 1, -1, -1):
-            executor = self._kept[place][1]
-            if executor.runtime == runtime:
-                del self._kept[place]
+        """Hand over an executor that runs that payload, or stood in and runs it from now on; a living one."""
+        of_payload = [one for one in self if not one.stands_in and one.runtime == runtime]
+        for executor in [*reversed(of_payload), *self._standing_in(runtime.basis)]:
+            try:
                 if executor.alive():
+                    if executor.stands_in:
+                        executor.take_on(runtime)
+                    self._remove(executor)
                     return executor
-                executor.close()
+            except OSError as error:
+                log.debug("cannot tell an executor its payload: %s", error)
+            self._end(executor, "it has died")
         return None
 
-    def enforce(self) -> None:
-        """End those that have died, that nobody has wanted for long, or that use too much memory."""
-        for kept in [kept for kept in self._kept if not kept[1].alive()]:
-            self._kept.remove(kept)
-            kept[1].close()
+    def has_stand_in(self, basis: Basis) -> bool:
+        """Whether one is here that could run any payload of that basis."""
+        return bool(self._standing_in(basis))
+
+    def _standing_in(self, basis: Basis) -> list[ExecutorProcess]:
+        return [one for one in self if one.stands_in and one.runtime.basis == basis]
+
+    def enforce(self, in_use: Collection[Basis]) -> None:
+        """End those that have died, that nobody has wanted for long, or that use too much memory.
+
+        What stands in for executors that run jobs, of a basis ``in_use``, is wanted.
+        """
+        wanted = [one for one in self if one.stands_in and one.runtime.basis in in_use]
+        for executor in wanted:
+            self._remove(executor)
+            self._kept.append((self._clock(), executor))
+        for executor in [one for one in self if not one.alive()]:
+            self._end(executor, "it has died")
         while self._kept and self._clock() - self._kept[0][0] > IDLE_S:
-            self._end("no job has wanted it for minutes")
+            self._end(self._kept[0][1], "no job has wanted it for minutes")
         used = [executor.rss_bytes() >> 20 for executor in self]
         while used and sum(used) > memory.total_mb() * MEMORY_PART:
-            self._end("those that wait use too much memory")
+            self._end(self._kept[0][1], "those that wait use too much memory")
             del used[0]
 
     def end(self, payloads: Collection[str]) -> None:
         """End those of payloads that are not on this node any more."""
-        gone = [kept for kept in self._kept if kept[1].runtime.digest in payloads]
-        self._kept = [kept for kept in self._kept if kept not in gone]
-        for _, executor in gone:
-            executor.close()
+        for executor in [one for one in self if one.runtime.digest in payloads]:
+            self._end(executor, "its payload is gone")
 
     def close(self) -> None:
         """Kill all of them."""
-        while self._kept:
-            self._end("the worker stops")
+        for executor in list(self):
+            self._end(executor, "the worker stops")
 
-    def _end(self, why: str) -> None:
-        _, executor = self._kept.pop(0)
+    def _remove(self, executor: ExecutorProcess) -> None:
+        self._kept = [kept for kept in self._kept if kept[1] is not executor]
+
+    def _end(self, executor: ExecutorProcess, why: str) -> None:
+        self._remove(executor)
         log.debug("an executor of payload %.12s is ended: %s", executor.runtime.digest, why)
         executor.close()
