@@ -10,7 +10,8 @@ the time, so on machines of their own the original N would be as fast as the ori
 A job counts as begun when its function is entered: with numpy and wntr imported.
 
 Then, on the warm node of ``cloudburst 1``: another payload with the same lock, once as an ensemble and once
-as worker.zip for stock RQ jobs; and beside it a node that joins later.
+as worker.zip for stock RQ jobs, each some seconds after the one before, as when somebody edits code; and
+beside it a node that joins later.
 
 Writes benchmarks/results/environments.json.
 """
@@ -44,6 +45,9 @@ ORIGINAL_NODE = Path(__file__).resolve().parent / "peers" / "original_node.py"
 
 JOB_S = 0.5
 """How long the jobs nap, so that a node that is ready first leaves some for the others."""
+
+EDIT_S = 10
+"""Before new code comes; by then an executor stands in that has imported what the example preloads."""
 
 LIMIT_S = 1200
 
@@ -174,12 +178,14 @@ class Bench:
 
     def _other_payloads(self, stack: services.Services) -> dict[str, float]:
         """New code, the same lock: as an ensemble, and as the worker.zip of stock jobs."""
+        time.sleep(EDIT_S)
         posted = time.time()
         began = self._begun(stack, self._submit(stack, "second", jobs=1), 1)
         values = {NEXT: min(began.values()) - posted}
         queue = Queue(connection=stack.redis.client, serializer=JSONSerializer)
         for text in ("third", "fourth"):  # the second of them finds a worker that has a current worker.zip
             payload = self._payload(text)
+            time.sleep(EDIT_S)
             posted = time.time()
             stack.stack.post(payload)
             job = queue.enqueue("begin.begin", {"seconds": 0})

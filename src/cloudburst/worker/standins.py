@@ -9,7 +9,7 @@ from collections.abc import Callable
 from cloudburst.worker.runtime import Basis, Runtime
 from cloudburst.worker.spares import Spares
 
-QUIET_S = 1.0
+QUIET_S = 3.0
 """With a slot free for so long, nobody else wants the CPU."""
 
 BUSY_S = 10.0
