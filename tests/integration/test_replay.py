@@ -21,7 +21,8 @@ from tests.integration.conftest import BIN, Shell
 from tests.wait import wait_until
 
 WORKER = """
-import os
+import os, sys
+AHEAD = "wave" in sys.modules
 from cloudburst import results
 
 def work(params):
@@ -43,7 +44,7 @@ async def wait(params):
 
 def environment(params):
     names = sorted(n for n in os.environ if n.startswith(("CLOUDBURST_", "INFLUX", "OMP_", "REDIS", "FILE_")))
-    return {"cwd": os.getcwd(), "found": os.listdir("."), "temp": os.environ["TMPDIR"]} | {
+    return {"ahead": AHEAD, "cwd": os.getcwd(), "found": os.listdir("."), "temp": os.environ["TMPDIR"]} | {
         name: os.environ[name] for name in names
     }
 
@@ -75,6 +76,7 @@ def payload(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("payload")
     (directory / "Pipfile").write_text("[packages]\n")
     (directory / "worker.py").write_text(WORKER)
+    (directory / "cloudburst.toml").write_text('preload = ["wave"]\n')
     return directory
 
 
@@ -131,7 +133,9 @@ def test_points_of_an_influxdb_client_stay_here(local, payload):
     assert "points, not sent: 2 by an InfluxDB client" in done.stderr
 
 
-def test_a_replay_has_the_variables_of_the_node_in_an_empty_directory(local, payload):
+def test_a_replay_has_the_variables_and_the_preloaded_modules_of_the_node_in_an_empty_directory(
+    local, payload
+):
     ensemble = run(local, payload, "worker.environment")
     (there,) = map(json.loads, local.cloudburst("results", ensemble, "--json").stdout.splitlines())
 
@@ -146,6 +150,7 @@ def test_a_replay_has_the_variables_of_the_node_in_an_empty_directory(local, pay
     assert {k: v for k, v in here.items() if k not in own} == {
         k: v for k, v in there["value"].items() if k not in own
     }
+    assert here["ahead"] is True
     assert here["found"] == []
     assert here["temp"] == here["cwd"]
     assert not Path(here["cwd"]).exists()
