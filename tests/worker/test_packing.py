@@ -9,13 +9,16 @@ import py_compile
 import subprocess
 import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import zstandard
 
 from cloudburst.worker import packing
+from cloudburst.worker.arriving import Arriving
 from cloudburst.worker.packing import Damaged
+from tests.wait import wait_until
 
 
 def tree(directory: Path) -> dict[str, tuple]:
@@ -169,3 +172,43 @@ def test_what_is_not_an_archive_is_refused(tmp_path):
 
     with pytest.raises(Damaged):
         packing.unpack(archive, tmp_path / "out")
+
+
+def test_what_still_arrives_is_unpacked_as_it_comes(tmp_path):
+    directory = tmp_path / "environment"
+    directory.mkdir()
+    for number in range(50):
+        (directory / f"file-{number}").write_bytes(os.urandom(40_000))
+    whole = tmp_path / "whole"
+    packing.pack(directory, whole)
+    contents, growing = whole.read_bytes(), tmp_path / "growing"
+    arriving = Arriving(growing)
+
+    with ThreadPoolExecutor(1) as pool:
+        unpacking = pool.submit(packing.unpack, arriving, tmp_path / "out")
+        with growing.open("wb", buffering=0) as file:
+            file.write(contents[:1_000_000])
+            try:
+                wait_until(lambda: len(list((tmp_path / "out").glob("file-*"))) > 5, what="the first files")
+                file.write(contents[1_000_000:])
+            finally:
+                arriving.end()
+        unpacking.result()
+
+    for path in directory.iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_what_breaks_off_while_it_arrives_is_damaged(tmp_path):
+    directory = tmp_path / "environment"
+    directory.mkdir()
+    (directory / "file").write_bytes(os.urandom(40_000))
+    whole = tmp_path / "whole"
+    packing.pack(directory, whole)
+    growing = tmp_path / "growing"
+    growing.write_bytes(whole.read_bytes()[:20_000])
+    arriving = Arriving(growing)
+    arriving.end()
+
+    with pytest.raises(Damaged):
+        packing.unpack(arriving, tmp_path / "out")

@@ -20,6 +20,9 @@ from cloudburst.filestore.listing import StoredFile
 from cloudburst.filestore.patience import Patience
 from cloudburst.filestore.transfers import BLOCK_BYTES, Arrival, Rest
 
+ARRIVING_BYTES = 64 * 1024
+"""What has come of a download is written after so much: somebody may read along."""
+
 RESUMABLE_BYTES = 32 * 1024 * 1024
 """From this size on, an upload that broke goes on where it stood instead of from the start."""
 
@@ -48,12 +51,15 @@ class FileStore:
                 self._put_resumable(name, file, size, sha256)
         return sha256
 
-    def get(self, name: str, target: Path, *, expect_sha256: str | None = None) -> str:
+    def get(
+        self, name: str, target: Path, *, expect_sha256: str | None = None, growing: Path | None = None
+    ) -> str:
         """Write the file ``name`` to ``target``, replacing it at once; return its SHA-256.
 
         The contents are verified. With ``expect_sha256``, other contents are an error and are not fetched.
+        ``growing``: the file beside ``target`` in which they arrive, for those who read along, unverified.
         """
-        temporary = target.with_name(f".{uuid.uuid4().hex}.part")
+        temporary = growing or target.with_name(f".{uuid.uuid4().hex}.part")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb", buffering=0) as file:
@@ -167,7 +173,7 @@ class FileStore:
         coming_bytes = int(self._connection.header(answer, "Content-Length"))
         arrival.begin(version, coming_bytes, is_rest=answer.status_code == 206)
         with self._connection.failures():
-            for block in answer.iter_content(BLOCK_BYTES):
+            for block in answer.iter_content(ARRIVING_BYTES):
                 arrival.add(block)
 
     def _read_version(self, answer: requests.Response) -> str | None:

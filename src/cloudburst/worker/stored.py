@@ -13,6 +13,7 @@ import logging
 import shutil
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from cloudburst import names
 from cloudburst.errors import BuildError, FileStoreError
 from cloudburst.filestore.client import FileStore
 from cloudburst.worker import environment, packing
+from cloudburst.worker.arriving import Arriving
 from cloudburst.worker.environment import Environment, Recipe
 from cloudburst.worker.once import out_of_reach
 from cloudburst.worker.room import Room, is_full
@@ -121,10 +123,7 @@ class Stored:
         with self._draft("archive") as archive, self._draft("tree") as unpacked:
             try:
                 tools.note(f"fetching the environment ({record.archive_bytes / 1e6:.1f} MB)")
-                name = names.stored_environment(recipe.digest)
-                self._store.get(name, archive, expect_sha256=record.sha256)
-                tools.note("unpacking the environment")
-                packing.unpack(archive, unpacked)
+                self._unpack(names.stored_environment(recipe.digest), record, archive, unpacked, tools)
                 return environment.adopt(unpacked, recipe, self._dir, tools)
             except (FileStoreError, BuildError, OSError) as error:
                 if is_full(error) or is_full(error.__cause__):
@@ -133,6 +132,19 @@ class Stored:
                     raise
                 log.warning("the stored environment %.12s cannot be used: %s", recipe.digest, error)
         return None
+
+    def _unpack(self, name: str, record: Record, archive: Path, unpacked: Path, tools: Tools) -> None:
+        """Fetch and unpack at the same time; whatever is wrong with the archive is raised in the end."""
+        growing = archive.with_suffix(".part")
+        arriving = Arriving(growing)
+        with ThreadPoolExecutor(1, "unpack") as pool:
+            unpacking = pool.submit(packing.unpack, arriving, unpacked)
+            try:
+                self._store.get(name, archive, expect_sha256=record.sha256, growing=growing)
+            finally:
+                arriving.end()
+            tools.note("unpacking the environment")
+            unpacking.result()
 
     def _record(self, digest: str) -> Record | None:
         try:
