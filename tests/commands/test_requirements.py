@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipenv.patched.pip._internal.models.index import PyPI
+
 from cloudburst.commands.requirements import Group, groups
 from cloudburst.commands.sources import Source, filled, named, sources
 
@@ -49,7 +51,7 @@ def test_an_index_that_is_not_among_the_sources_is_that_of_another_machine() -> 
 
 def test_the_mirror_stands_in_for_the_default_source_only() -> None:
     entries = [
-        {"name": "pypi", "url": "https://pypi.org/simple", "verify_ssl": True},
+        {"name": "pypi", "url": PyPI.simple_url, "verify_ssl": True},
         {"name": "mine", "url": "https://${WHO}:$TOKEN@mine.example/simple", "verify_ssl": False},
     ]
 

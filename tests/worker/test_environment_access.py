@@ -16,6 +16,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from pipenv.patched.pip._internal.models.index import PyPI
 
 from cloudburst.errors import BuildError
 from cloudburst.worker import environment, interpreters
@@ -160,7 +161,7 @@ def test_a_proxy_that_only_pip_is_told_of_is_uvs_too(
 def test_a_mirror_stands_in_for_the_default_source(environ: dict[str, str], tmp_path: Path) -> None:
     mirror = PackageIndex(tmp_path / "wheels")
     text = (
-        '[[source]]\nname = "pypi"\nurl = "https://pypi.org/simple"\nverify_ssl = true\n'
+        f'[[source]]\nname = "pypi"\nurl = "{PyPI.simple_url}"\nverify_ssl = true\n'
         '[packages]\nrainfall = "*"\n'
     )
     model = payload(tmp_path / "payload", text)
@@ -174,7 +175,7 @@ def test_a_mirror_stands_in_for_the_default_source(environ: dict[str, str], tmp_
 
     lock = (built.directory / "Pipfile.lock").read_text()
     assert mirror.address not in lock
-    assert "https://pypi.org/simple" in lock
+    assert PyPI.simple_url in lock
     assert (built.directory / ".venv").exists()
     assert {Path(asked).name for asked in mirror.requests} >= {"rainfall-1.1-py3-none-any.whl"}
 

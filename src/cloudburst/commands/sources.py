@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_DEFAULT = re.compile(r"https://pypi\.(python\.)?org/simple/?")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
@@ -28,7 +27,9 @@ class Source:
 
 def is_default(url: str) -> bool:
     """Whether it is the index that everybody uses who names none."""
-    return _DEFAULT.fullmatch(url) is not None
+    from pipenv.utils.internet import is_pypi_url  # takes half a second, and few need it
+
+    return bool(is_pypi_url(url))
 
 
 def sources(entries: Iterable[Mapping[str, Any]], variables: Mapping[str, str], mirror: str) -> list[Source]:
