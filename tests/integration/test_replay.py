@@ -99,7 +99,7 @@ def test_a_job_that_failed_on_a_worker_fails_alike_here(local, ran):
     assert done.returncode == 1
     assert done.stdout == "flow 6\n"
     traceback = done.stderr[done.stderr.index("Traceback") :]
-    assert traceback.splitlines()[1].endswith('worker.py", line 10, in work')  # none of our frames
+    assert traceback.splitlines()[1].endswith('worker.py", line 11, in work')  # none of our frames
     assert "ValueError: flow 6 is too much" in traceback
     assert "this job failed with the same error" in done.stderr.splitlines()[-1]
 

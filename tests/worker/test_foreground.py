@@ -58,6 +58,7 @@ class Run:
             "data": json.dumps([function, None, [description], {}]),
             "debug": False,
             "show_points": False,
+            "preload": [],
             "answer": str(answer),
         }
         (payload_dir.parent / "order.json").write_text(json.dumps(whole | order))
