@@ -14,13 +14,7 @@ from cloudburst.model import EnsembleSpec
 from cloudburst.rqwire import ensembles as ensembles_module
 from cloudburst.rqwire.ensembles import Ensembles, encode_description
 from cloudburst.rqwire.leases import Claim, Leases, Loss, Outcome
-from tests.conftest import RedisServer
 from tests.wait import wait_until
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> redis.Redis:
-    return redis_server.client()
 
 
 def leases(client: redis.Redis, worker: str = "w1", lease_s: float = 30) -> Leases:

@@ -17,13 +17,7 @@ from cloudburst.model import Account, EnsembleSpec
 from cloudburst.rqwire.ensembles import Ensembles, encode_description
 from cloudburst.rqwire.leases import Claim, Leases, Outcome
 from cloudburst.rqwire.ledger import NAMED, Ledger
-from tests.conftest import RedisServer
 from tests.ensemble.parts import ScriptedWorker
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> redis.Redis:
-    return redis_server.client()
 
 
 def leases(client: redis.Redis) -> Leases:

@@ -13,21 +13,10 @@ from cloudburst.model import EnsembleSpec
 from cloudburst.rqwire.ensembles import Ensembles
 from cloudburst.rqwire.leases import Claim, Leases, Loss, Outcome
 from cloudburst.rqwire.ledger import Ledger
-from tests.conftest import RedisServer
 from tests.wait import wait_until
 
 MANY = 1000
 """More than one call looks at."""
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> redis.Redis:
-    return redis_server.client()
-
-
-@pytest.fixture
-def ensembles(client) -> Ensembles:
-    return Ensembles(client)
 
 
 def leases(client: redis.Redis, worker: str = "w1", lease_s: float = 30) -> Leases:

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import pytest
-import redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
 from cloudburst.model import EnsembleSpec, Provenance
 from cloudburst.rqwire.ensembles import Ensembles
-from cloudburst.rqwire.leases import Claim, Leases, Loss, Outcome
+from cloudburst.rqwire.leases import Claim, Loss, Outcome
 from cloudburst.rqwire.ledger import Ledger
-from tests.conftest import RedisServer
 
 OLD = Provenance("a" * 64, "e" * 64, "3.11.7", "linux x86_64", "0.1.0")
 NEW = Provenance("b" * 64, "e" * 64, "3.11.7", "linux x86_64", "0.1.0", "sha256:1")
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> redis.Redis:
-    return redis_server.client()
-
-
-@pytest.fixture
-def worker(client) -> Leases:
-    return Leases(client, queue="default", worker="w1", node="node-1", lease_s=30)
-
-
-@pytest.fixture
-def ensembles(client) -> Ensembles:
-    return Ensembles(client)
 
 
 @pytest.fixture

@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import redis
 
 from cloudburst.errors import EnsembleError
 from cloudburst.model import EnsembleSpec
-from cloudburst.rqwire.ensembles import Ensembles
-from cloudburst.rqwire.leases import Claim, Leases, Loss, Outcome
+from cloudburst.rqwire.leases import Claim, Loss, Outcome
 from cloudburst.rqwire.ledger import Ledger
-from tests.conftest import RedisServer
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> redis.Redis:
-    return redis_server.client()
-
-
-@pytest.fixture
-def worker(client) -> Leases:
-    return Leases(client, queue="default", worker="w1", node="node-1", lease_s=30)
-
-
-@pytest.fixture
-def ensembles(client) -> Ensembles:
-    return Ensembles(client)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from cloudburst.rqwire.workers import workers
 from tests.conftest import RedisServer, free_port
 from tests.wait import wait_until
 from tests.worker import payload
+from tests.worker.package_index import PackageIndex
 
 TOKEN = "a-token"
 
@@ -195,3 +196,10 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     yield mount
     for target in mounted:
         subprocess.run(["umount", "-l", str(target)], check=True)
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PackageIndex]:
+    server = PackageIndex(tmp_path_factory.mktemp("wheels"))
+    yield server
+    server.close()

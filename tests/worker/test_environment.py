@@ -26,13 +26,6 @@ EXAMPLE = Path(__file__).parents[2] / "client" / "example"
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PackageIndex]:
-    server = PackageIndex(tmp_path_factory.mktemp("wheels"))
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
 def environ(index: PackageIndex, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Variables of a user whose pip is set to that index."""
     home = tmp_path_factory.mktemp("home")

@@ -22,13 +22,6 @@ from tests.worker.test_environment_access import build, locked, payload
 RAINFALL = '[packages]\nrainfall = "*"\n'
 
 
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PackageIndex]:
-    server = PackageIndex(tmp_path_factory.mktemp("wheels"))
-    yield server
-    server.close()
-
-
 @pytest.fixture
 def environ(index: PackageIndex, tmp_path: Path) -> dict[str, str]:
     (tmp_path / "home").mkdir()

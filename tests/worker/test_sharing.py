@@ -34,13 +34,6 @@ PIPFILE = '[packages]\ntide = "*"\n'
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PackageIndex]:
-    server = PackageIndex(tmp_path_factory.mktemp("wheels"))
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniStack]:
     """A Redis and a file store, without workers."""
     stack = MiniStack(tmp_path_factory.mktemp("stack"))

