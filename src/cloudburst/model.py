@@ -34,6 +34,10 @@ class Endpoints:
     influx_bucket: str = names.BUCKET
     queue: str = names.QUEUE
     queue_dash_url: str = ""
+    grafana_url: str = ""
+    """"" for a stack without Grafana."""
+    ca_file: str = ""
+    """The stack's own certificate authority, a PEM file here; the only one trusted. "": the usual ones."""
 
     def __repr__(self) -> str:
         return f"Endpoints(stack={self.stack!r}, filestore_url={self.filestore_url!r})"
