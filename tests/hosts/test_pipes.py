@@ -12,9 +12,10 @@ from cloudburst.errors import CommandError
 from cloudburst.hosts.pipes import piped
 
 
-def run(
-    *argv: str, stdin: str | None = None, secrets: tuple[str, ...] = ()
-) -> tuple[tuple[str, ...], Command]:
+Run = tuple[tuple[str, ...], Command]
+
+
+def run(*argv: str, stdin: str | None = None, secrets: tuple[str, ...] = ()) -> Run:
     return argv, Command(argv, stdin=stdin, secrets=secrets)
 
 
@@ -46,8 +47,7 @@ def test_a_command_that_ends_before_it_has_read_everything_is_an_error(status: i
     argv, command = run("sh", "-c", f"exit {status}")
 
     with pytest.raises(CommandError, match=why), piped("there", argv, command) as running:
-        for _ in range(100):
-            running.stdin.write(b"x" * 65536)
+        running.stdin.write(b"x" * 6_000_000)
 
 
 def test_an_error_of_ours_kills_the_command():
