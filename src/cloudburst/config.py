@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -87,6 +88,26 @@ def build_variables(environ: Environ) -> dict[str, str]:
 def for_builds(environ: Environ) -> dict[str, str]:
     """The variables that say how environments are built, with passwords and all; "" ends an earlier value."""
     return {name: value for name, value in environ.items() if _FOR_BUILDS.fullmatch(name)}
+
+
+def worker_environ(environ: Environ) -> dict[str, str]:
+    """``environ``, and the variables for builds of the JSON file CLOUDBURST_BUILDS_FILE that it lacks.
+
+    ConfigError when that file is not an object of texts, or names what builds do not read.
+    """
+    path = environ.get("CLOUDBURST_BUILDS_FILE")
+    if not path:
+        return dict(environ)
+    try:
+        builds = json.loads(secret(environ, "CLOUDBURST_BUILDS"))
+    except ValueError as error:
+        raise ConfigError(f"CLOUDBURST_BUILDS_FILE: {path} is not JSON ({error})") from error
+    if not isinstance(builds, dict) or not all(isinstance(value, str) for value in builds.values()):
+        raise ConfigError(f"CLOUDBURST_BUILDS_FILE: {path} should hold an object of texts")
+    unknown = sorted(set(builds) - set(for_builds(builds)))
+    if unknown:
+        raise ConfigError(f"CLOUDBURST_BUILDS_FILE: {path}: builds do not read {', '.join(unknown)}")
+    return {**builds, **environ}
 
 
 def integer(environ: Environ, name: str, default: int, *, low: int = 0) -> int:
