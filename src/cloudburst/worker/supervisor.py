@@ -140,7 +140,7 @@ class Worker:
             self._slots.end_idle(self._provisioner.evict(in_use, crowded=crowded))
 
     def _show_life(self) -> None:
-        """For health checks: they look at this file's time. Redis or not, for no restart brings Redis back."""
+        """Health checks look at this file's time. Without Redis it goes on: no restart would bring that back."""
         with contextlib.suppress(OSError):
             os.utime(self._state_lock.fileno())
 
