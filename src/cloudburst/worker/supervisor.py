@@ -36,6 +36,7 @@ from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.provision import Provisioner
 from cloudburst.worker.recorder import Recorder
 from cloudburst.worker.slots import Slots
+from cloudburst.worker.vitals import Vitals
 from cloudburst.worker.wake import Bell, Wake
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Worker:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._slots = Slots(config, environ, self._selector, self._recorder, self._fail_ensemble)
+        self._vitals = Vitals(config, self._points)
         self._placing = Placing(self._slots, self._provisioner, lambda: self._registration.workers)
         self._stopping = False
         self._stop_by = 0.0
@@ -134,6 +136,14 @@ class Worker:
         if now >= self._next_beat:
             self._next_beat = now + BEAT_S
             self._show_life()
+            if self._vitals.due(now):
+                self._registration.reading = self._vitals.take(
+                    now,
+                    slots=len(self._slots),
+                    busy=len(self._slots.running()),
+                    recorded=self._recorder.recorded,
+                    kept_bytes=self._provisioner.bytes_kept,
+                )
             self._with_redis(self._beat)
             crowded = self._provisioner.crowded
             in_use = self._slots.payloads(idle=not crowded)
