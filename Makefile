@@ -5,7 +5,8 @@ SECONDS ?= 300
 SEEDS ?= 1 2 3
 BIN := .venv/bin
 BENCH ?= noop redis_cpu enqueue memory submit_million counters fork tail million scale net3 environments
-SHELL_FILES := buildstack.sh .ci/run
+SHELL_FILES := buildstack.sh .ci/run src/cloudburst/commands/repair_redis.sh images/answers images/prepare \
+  images/install images/gateway/entry images/queue/entry images/queue/ready images/worker/entry images/worker/beats
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo stop test lint format docs bench chaos lock clean
@@ -62,6 +63,11 @@ lock: setup-dev ## Resolve the dependencies again and lock them by hash
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" \
 	  pyproject.toml --extra setup --extra demo --extra dev --constraints requirements.lock \
 	  --output-file requirements-dev.lock
+	for image in worker filestore queue-dash; do \
+	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" \
+	    images/$$image/requirements.in --constraints requirements.lock \
+	    --output-file images/$$image/requirements.lock || exit; \
+	done
 
 clean: ## Remove the environment and all caches; stacks and their results stay
 	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info

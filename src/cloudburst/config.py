@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -89,6 +90,26 @@ def for_builds(environ: Environ) -> dict[str, str]:
     return {name: value for name, value in environ.items() if _FOR_BUILDS.fullmatch(name)}
 
 
+def worker_environ(environ: Environ) -> dict[str, str]:
+    """``environ``, and the variables for builds of the JSON file CLOUDBURST_BUILDS_FILE that it lacks.
+
+    ConfigError when that file is not an object of texts, or names what builds do not read.
+    """
+    path = environ.get("CLOUDBURST_BUILDS_FILE")
+    if not path:
+        return dict(environ)
+    try:
+        builds = json.loads(secret(environ, "CLOUDBURST_BUILDS"))
+    except ValueError as error:
+        raise ConfigError(f"CLOUDBURST_BUILDS_FILE: {path} is not JSON ({error})") from error
+    if not isinstance(builds, dict) or not all(isinstance(value, str) for value in builds.values()):
+        raise ConfigError(f"CLOUDBURST_BUILDS_FILE: {path} should hold an object of texts")
+    unknown = sorted(set(builds) - set(for_builds(builds)))
+    if unknown:
+        raise ConfigError(f"CLOUDBURST_BUILDS_FILE: {path}: builds do not read {', '.join(unknown)}")
+    return {**builds, **environ}
+
+
 def integer(environ: Environ, name: str, default: int, *, low: int = 0) -> int:
     """Whole number in the variable ``name``, at least ``low``."""
     text = environ.get(name, "")
@@ -155,6 +176,11 @@ class WorkerConfig:
     """Environments and payloads that are not in use go, those first that were used least recently, if all
     together take more than so many gigabytes (10**9 bytes) on the disk."""
 
+    observe: bool = False
+    """Write points about the node, for the stack's dashboard."""
+    observe_s: float = 10.0
+    """How often the node is measured."""
+
     def __repr__(self) -> str:
         return f"WorkerConfig(queue={self.queue!r}, slots={self.slots}, state_dir={str(self.state_dir)!r})"
 
@@ -185,6 +211,46 @@ class WorkerConfig:
             grace_s=float(integer(environ, "CLOUDBURST_GRACE_S", 30)),
             image=environ.get("CLOUDBURST_IMAGE", ""),
             environments_gb=number(environ, "CLOUDBURST_ENVIRONMENTS_GB", 20.0),
+            observe=flag(environ, "CLOUDBURST_OBSERVE"),
+            observe_s=number(environ, "CLOUDBURST_OBSERVE_S", 10.0),
+        )
+
+
+@dataclass(frozen=True)
+class ObserverConfig:
+    """What the observer needs to know; secrets stay out of ``repr``."""
+
+    redis_url: str
+    influx_url: str
+    influx_token: str
+    influx_org: str
+    influx_bucket: str
+    queue: str = names.QUEUE
+    disk: Path | None = None
+    """A directory on the disk that must not fill up; None: none is watched."""
+    interval_s: float = 10.0
+
+    def __repr__(self) -> str:
+        return f"ObserverConfig(queue={self.queue!r}, disk={self.disk}, interval_s={self.interval_s})"
+
+    @classmethod
+    def from_environ(cls, environ: Environ) -> ObserverConfig:
+        """Read the variables of docs/operating.md (ConfigError when one is wrong or missing)."""
+        redis_url = secret(environ, "CLOUDBURST_REDIS_URL")
+        influx_url = environ.get("INFLUX_URL", "")
+        for name, value in (("CLOUDBURST_REDIS_URL", redis_url), ("INFLUX_URL", influx_url)):
+            if not value:
+                raise ConfigError(f"observer: {name} is not set: it observes the one and writes to the other")
+        disk = environ.get("CLOUDBURST_OBSERVED_DISK", "")
+        return cls(
+            redis_url=redis_url,
+            influx_url=influx_url,
+            influx_token=secret(environ, "INFLUX_TOKEN"),
+            influx_org=environ.get("INFLUX_ORG") or names.ORG,
+            influx_bucket=environ.get("INFLUX_BUCKET") or names.BUCKET,
+            queue=environ.get("CLOUDBURST_QUEUE") or names.QUEUE,
+            disk=Path(disk) if disk else None,
+            interval_s=number(environ, "CLOUDBURST_OBSERVE_S", 10.0),
         )
 
 

@@ -175,6 +175,34 @@ class FailureGroup:
 
 
 @dataclass(frozen=True)
+class NodeReading:
+    """A node as its worker has measured it."""
+
+    cpu_percent: float
+    """Of all its CPUs, since the reading before."""
+    memory_used_bytes: int
+    """What is not available to others."""
+    memory_total_bytes: int
+    disk_free_bytes: int
+    """On the disk of the worker's state directory."""
+    disk_total_bytes: int
+    environments_bytes: int
+    """What payloads and environments take of it."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> NodeReading | None:
+        """The inverse of ``to_json``; None for "" and for what another version wrote."""
+        try:
+            raw = json.loads(text)
+            return cls(**{field.name: raw[field.name] for field in fields(cls)})
+        except (ValueError, TypeError, KeyError):
+            return None
+
+
+@dataclass(frozen=True)
 class WorkerStatus:
     """One worker as it last reported itself."""
 
@@ -186,6 +214,8 @@ class WorkerStatus:
     heartbeat_at: float
     """Unix time in seconds."""
     pid: int
+    reading: NodeReading | None = None
+    """None until it has taken one."""
 
 
 @dataclass(frozen=True)

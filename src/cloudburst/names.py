@@ -15,6 +15,70 @@ BUCKET = "cloudburst"
 MEASUREMENT_RESULT = "result"
 """Measurement of returned values: tag ``ensemble``, fields ``index`` and the returned numbers."""
 
+MEASUREMENT_NODE = "cloudburst_node"
+"""A node as its worker sees it. These names have a prefix, because users write measurements of their own."""
+MEASUREMENT_QUEUE = "cloudburst_queue"
+MEASUREMENT_REDIS = "cloudburst_redis"
+MEASUREMENT_DISK = "cloudburst_disk"
+MEASUREMENT_BEGUN = "cloudburst_begun"
+"""One point per ensemble, at the time at which it was created: the list of ensembles, cheap to read."""
+MEASUREMENT_ENSEMBLE = "cloudburst_ensemble"
+MEASUREMENT_FAILURE = "cloudburst_failure"
+
+OBSERVED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    MEASUREMENT_NODE: (
+        ("node",),
+        (
+            "cpu_percent",
+            "memory_used_bytes",
+            "memory_total_bytes",
+            "disk_free_bytes",
+            "disk_total_bytes",
+            "environments_bytes",
+            "slots",
+            "slots_busy",
+            "jobs_ended",
+        ),
+    ),
+    MEASUREMENT_QUEUE: (
+        ("queue",),
+        (
+            "waiting",
+            "oldest_s",
+            "running",
+            "workers",
+            "slots",
+            "slots_busy",
+            "ensembles",
+            "leases_lost",
+            "jobs_set_aside",
+        ),
+    ),
+    MEASUREMENT_REDIS: ((), ("memory_used_bytes", "memory_limit_bytes", "aof_bytes", "aof_ok")),
+    MEASUREMENT_DISK: ((), ("free_bytes", "total_bytes")),
+    MEASUREMENT_BEGUN: (("ensemble",), ("function", "payload")),
+    MEASUREMENT_ENSEMBLE: (
+        ("ensemble",),
+        (
+            "state",
+            "said",
+            "total",
+            "waiting",
+            "running",
+            "finished",
+            "failed",
+            "cancelled",
+            "ended",
+            "progress_percent",
+            "jobs_per_s",
+            "left_s",
+            "jobs_per_dot",
+        ),
+    ),
+    MEASUREMENT_FAILURE: (("ensemble", "fingerprint"), ("jobs", "error")),
+}
+"""What a stack measures of itself: of each measurement the tags and the fields (docs/operating.md)."""
+
 FINGERPRINT_ENSEMBLE = "ensemble"
 """Fingerprint of jobs that failed because none of their ensemble can run."""
 

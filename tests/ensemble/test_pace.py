@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from cloudburst.ensemble.pace import Pace, duration, sentence
 from cloudburst.model import EnsembleStatus
+from cloudburst.pace import Pace, duration, sentence
 
 NEW = EnsembleStatus(
     id="floods-abc123",

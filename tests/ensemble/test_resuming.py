@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from cloudburst import Stack
-from cloudburst.ensemble import pace, submission
+from cloudburst import Stack, pace
+from cloudburst.ensemble import submission
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import EnsembleError, QueueError
 from cloudburst.rqwire.appending import Accepted, Chunk, extended

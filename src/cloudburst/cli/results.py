@@ -15,9 +15,9 @@ from rich.cells import cell_len
 from cloudburst.cli import tables
 from cloudburst.cli.options import stack_option
 from cloudburst.ensemble import Ensemble, Stack
-from cloudburst.ensemble.pace import broken_off
 from cloudburst.errors import ConfigError
 from cloudburst.model import FailureGroup
+from cloudburst.pace import broken_off
 
 LISTED = 20
 CELL_WIDTH = 32

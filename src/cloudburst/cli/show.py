@@ -12,8 +12,8 @@ from cloudburst.cli import tables
 from cloudburst.cli.options import stack_option
 from cloudburst.cli.status import state_word
 from cloudburst.ensemble import Stack
-from cloudburst.ensemble.pace import Pace, broken_off, duration, sentence
 from cloudburst.model import EnsembleSpec, EnsembleStatus
+from cloudburst.pace import Pace, broken_off, duration, sentence
 
 
 @click.command()

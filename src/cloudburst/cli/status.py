@@ -11,8 +11,8 @@ from rich.console import Console
 from cloudburst.cli import tables
 from cloudburst.cli.options import stack_option
 from cloudburst.ensemble import Stack
-from cloudburst.ensemble.pace import Pace, broken_off, sentence
 from cloudburst.model import EnsembleStatus, JobState, Provenance
+from cloudburst.pace import Pace, broken_off, sentence
 
 LISTED = 20
 

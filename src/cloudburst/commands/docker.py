@@ -39,9 +39,7 @@ def remove_images(references: Sequence[str]) -> Command:
 
 def swarm_init(address: str, pool: str) -> Command:
     """Start a swarm of one. ``pool``: where its networks take their addresses from."""
-    return Command(
-        ("docker", "swarm", "init", "--advertise-addr", address, "--default-addr-pool", pool)
-    )
+    return Command(("docker", "swarm", "init", "--advertise-addr", address, "--default-addr-pool", pool))
 
 
 def swarm_join(token: str, address: str, manager: str) -> Command:
@@ -151,9 +149,7 @@ def volume_remove(names: Sequence[str]) -> Command:
 
 def containers(stack: str) -> Command:
     """Print the IDs of the stack's containers on that machine, ended ones too."""
-    return Command(
-        ("docker", "ps", "--all", "--quiet", "--filter", f"label={STACK_LABEL}={stack}")
-    )
+    return Command(("docker", "ps", "--all", "--quiet", "--filter", f"label={STACK_LABEL}={stack}"))
 
 
 def registry(name: str, image: str, directory: str) -> Command:

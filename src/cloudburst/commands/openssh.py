@@ -52,6 +52,8 @@ class Connection:
     known_hosts: Path
     identity: Path | None = None
     """A private key; None leaves it to ssh."""
+    settings: Path | None = None
+    """A file in place of ~/.ssh/config."""
 
     def _client(self) -> tuple[str, ...]:
         options = {
@@ -68,6 +70,8 @@ class Connection:
             "LogLevel": "ERROR",
         }
         words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        if self.settings:
+            words += ["-F", str(self.settings)]
         if self.identity:
             words += ["-i", str(self.identity), "-o", "IdentitiesOnly=yes"]
         if self.target.port:

@@ -12,9 +12,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from cloudburst.ensemble.ensemble import Ensemble
-from cloudburst.ensemble.pace import Pace, broken_off, sentence
 from cloudburst.errors import EnsembleError
 from cloudburst.model import EnsembleStatus, FailureGroup
+from cloudburst.pace import Pace, broken_off, sentence
 
 POLL_S = 0.25
 LINE_S = 5.0

@@ -33,14 +33,22 @@ class SshHost:
     """
 
     def __init__(
-        self, target: Target, directory: Path, environ: Mapping[str, str], identity: Path | None = None
+        self,
+        target: Target,
+        directory: Path,
+        environ: Mapping[str, str],
+        *,
+        identity: Path | None = None,
+        settings: Path | None = None,
     ) -> None:
         self.target = target
         self._environ = dict(environ)
         self._running = Running()
         directory.mkdir(mode=0o700, exist_ok=True)
         self._known_hosts = directory / "known_hosts"
-        self._connection = Connection(target, _socket(directory, target), self._known_hosts, identity)
+        self._connection = Connection(
+            target, _socket(directory, target), self._known_hosts, identity, settings
+        )
         resolved = self._resolved()
         self.address = resolved.get("hostname", target.host)
         """What ~/.ssh/config makes of the target's host."""
@@ -82,7 +90,10 @@ class SshHost:
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise CommandError(
-                f"ssh cannot be run ({error}): install OpenSSH's client", host=self.name, exit_code=-1, stderr=""
+                f"ssh cannot be run ({error}): install OpenSSH's client",
+                host=self.name,
+                exit_code=-1,
+                stderr="",
             ) from error
         return dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
 

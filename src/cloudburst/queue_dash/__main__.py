@@ -16,14 +16,24 @@ THREADS = 4
 
 
 def main(environ: config.Environ) -> None:
-    """Serve until SIGTERM. Settings: CLOUDBURST_DASH_HOST, CLOUDBURST_DASH_PORT, CLOUDBURST_REDIS_URL."""
+    """Serve until SIGTERM. Settings: CLOUDBURST_DASH_HOST, CLOUDBURST_DASH_PORT, CLOUDBURST_REDIS_URL.
+
+    CLOUDBURST_DASH_PATH: where a proxy has put it, such as ``/queue``.
+    """
     host = environ.get("CLOUDBURST_DASH_HOST") or "127.0.0.1"
     port = config.integer(environ, "CLOUDBURST_DASH_PORT", names.PORT_QUEUE_DASH, low=1)
     redis_url = config.secret(environ, "CLOUDBURST_REDIS_URL")
     if not redis_url:
         raise ConfigError("queue-dash: CLOUDBURST_REDIS_URL is not set: it names the Redis to show")
     log.configure()
-    waitress.serve(make_app(redis_url, host=host), host=host, port=port, threads=THREADS, ident="queue-dash")
+    waitress.serve(
+        make_app(redis_url, host=host),
+        host=host,
+        port=port,
+        threads=THREADS,
+        ident="queue-dash",
+        url_prefix=environ.get("CLOUDBURST_DASH_PATH", ""),
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, cast
 
 from cloudburst import names
@@ -140,38 +140,26 @@ class Ensembles:
             return found[0]
         raise EnsembleError(f"no ensemble {name!r} here: `cloudburst status` lists those there are")
 
-    def ids(self) -> list[str]:
-        """All ids, latest first."""
-        return [ensemble.decode() for ensemble in cast("list[bytes]", self._redis.zrevrange(INDEX, 0, -1))]
+    def ids(self, count: int = 0) -> list[str]:
+        """All ids or the first ``count`` of them, latest first."""
+        found = cast("list[bytes]", self._redis.zrevrange(INDEX, 0, count - 1))
+        return [ensemble.decode() for ensemble in found]
 
     def status(self, ensemble: str) -> EnsembleStatus:
         """The counters of one ensemble (EnsembleError if it does not exist)."""
         raw = cast("dict[bytes, bytes]", self._redis.hgetall(f"cb:ens:{ensemble}"))
         if not raw:
             raise EnsembleError(f"no ensemble {ensemble!r} here: `cloudburst status` lists those there are")
-        text = {key.decode(): value.decode() for key, value in raw.items()}
-        count = {
-            name: int(text.get(name, 0))
-            for name in ("submitted", "running", "finished", "failed", "cancelled")
-        }
-        placed = count["running"] + count["finished"] + count["failed"] + count["cancelled"]
-        return EnsembleStatus(
-            id=ensemble,
-            name=text["name"],
-            state=cast(EnsembleState, text["state"]),
-            payload=text["payload"],
-            function=text["function"],
-            total=count["submitted"],
-            waiting=count["submitted"] - placed,
-            running=count["running"],
-            finished=count["finished"],
-            failed=count["failed"],
-            cancelled=count["cancelled"],
-            created_at=float(text["created_at"]),
-            error=text.get("error", ""),
-            note=text.get("note", ""),
-            appended_at=float(text.get("appended_at", text["created_at"])),
-        )
+        return _status(ensemble, raw)
+
+    def statuses(self, ensembles: Iterable[str]) -> list[EnsembleStatus]:
+        """Those of them that exist, in one round trip."""
+        ids = list(ensembles)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for ensemble in ids:
+                pipe.hgetall(f"cb:ens:{ensemble}")
+            rows = cast("list[dict[bytes, bytes]]", pipe.execute())
+        return [_status(ensemble, raw) for ensemble, raw in zip(ids, rows, strict=True) if raw]
 
     def spec(self, ensemble: str) -> EnsembleSpec:
         """What it was created with, but for the payload: that of now (EnsembleError if there is none)."""
@@ -314,6 +302,31 @@ class Ensembles:
                 kept += stayed
                 if removed + stayed == 0:
                     return
+
+
+def _status(ensemble: str, raw: dict[bytes, bytes]) -> EnsembleStatus:
+    text = {key.decode(): value.decode() for key, value in raw.items()}
+    count = {
+        name: int(text.get(name, 0)) for name in ("submitted", "running", "finished", "failed", "cancelled")
+    }
+    placed = count["running"] + count["finished"] + count["failed"] + count["cancelled"]
+    return EnsembleStatus(
+        id=ensemble,
+        name=text["name"],
+        state=cast(EnsembleState, text["state"]),
+        payload=text["payload"],
+        function=text["function"],
+        total=count["submitted"],
+        waiting=count["submitted"] - placed,
+        running=count["running"],
+        finished=count["finished"],
+        failed=count["failed"],
+        cancelled=count["cancelled"],
+        created_at=float(text["created_at"]),
+        error=text.get("error", ""),
+        note=text.get("note", ""),
+        appended_at=float(text.get("appended_at", text["created_at"])),
+    )
 
 
 def _settings(spec: EnsembleSpec) -> dict[str, str | int]:

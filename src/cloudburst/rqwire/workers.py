@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from cloudburst import names
-from cloudburst.model import WorkerStatus
+from cloudburst.model import NodeReading, WorkerStatus
 from cloudburst.rqwire import encoding, orders
 from cloudburst.rqwire.connection import Redis
 from cloudburst.rqwire.connection import Text as _Text
@@ -38,6 +38,8 @@ class Registration:
         """Whether ``rq suspend`` forbids to start jobs, as of the last heartbeat."""
         self.workers = 1
         """How many serve the queue, this one too, as of the last heartbeat; some may have died lately."""
+        self.reading: NodeReading | None = None
+        """What the worker has measured of its node, for the next heartbeat."""
 
     def heartbeat(self, *, busy: int, current_job: str, stopping: bool = False) -> None:
         """Tell Redis that the worker lives; makes the entry if it is not there (any more)."""
@@ -56,6 +58,8 @@ class Registration:
             "cb_busy": busy,
             "cb_stopping": int(stopping),
         }
+        if self.reading is not None:
+            fields = {**fields, "cb_node": self.reading.to_json()}
         with self._redis.pipeline() as pipe:
             pipe.hset(self._key, mapping=fields)
             pipe.expire(self._key, ALIVE_S)
@@ -134,6 +138,7 @@ def _status(name: str, row: dict[bytes, bytes]) -> WorkerStatus:
         busy=int(text("cb_busy") or (1 if text("current_job") else 0)),
         heartbeat_at=encoding.timestamp(text("last_heartbeat")),
         pid=int(text("pid") or 0),
+        reading=NodeReading.from_json(text("cb_node")),
     )
 
 

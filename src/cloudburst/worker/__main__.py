@@ -6,7 +6,7 @@ import os
 import sys
 
 from cloudburst import log
-from cloudburst.config import WorkerConfig, flag
+from cloudburst.config import WorkerConfig, flag, worker_environ
 from cloudburst.errors import CloudburstError
 from cloudburst.worker.supervisor import Worker
 
@@ -15,7 +15,8 @@ def main() -> int:
     """Run one worker; returns the exit status."""
     try:
         log.configure(verbose=flag(os.environ, "CLOUDBURST_VERBOSE"))
-        return Worker(WorkerConfig.from_environ(os.environ), dict(os.environ)).run()
+        environ = worker_environ(os.environ)
+        return Worker(WorkerConfig.from_environ(environ), environ).run()
     except CloudburstError as error:
         print(f"cloudburst worker: {error}", file=sys.stderr)  # noqa: T201 (the one line an operator reads)
         return error.exit_code

@@ -47,10 +47,15 @@ class Keeping:
         self._touched: dict[Path, float] = {}
 
     @property
+    def bytes_kept(self) -> int:
+        """What all of it takes, as far as it has been measured."""
+        with self._lock:
+            return sum(self._bytes.values())
+
+    @property
     def has_room(self) -> bool:
         """Whether there is less than the limit, as far as it has been measured."""
-        with self._lock:
-            return sum(self._bytes.values()) < self._limit
+        return self.bytes_kept < self._limit
 
     def measure(self, *paths: Path) -> None:
         """Take note of what is at ``paths``; of all that is there if none is given."""

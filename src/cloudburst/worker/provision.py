@@ -141,6 +141,11 @@ class Provisioner:
         threading.Thread(target=target, name="provision", daemon=True).start()
 
     @property
+    def bytes_kept(self) -> int:
+        """What payloads and environments take on this node's disk."""
+        return self._keeping.bytes_kept
+
+    @property
     def has_room(self) -> bool:
         """Whether the disk may take more than what is needed now."""
         return self._keeping.has_room

@@ -24,6 +24,8 @@ class Recorder:
         """Outcomes by owner and job id whose points are not acknowledged yet."""
         self._outcomes: deque[Outcome] = deque()
         self._losses: deque[Loss] = deque()
+        self.recorded = 0
+        """Jobs that this worker has made final so far."""
 
     def ended(self, outcome: Outcome, points: bytes) -> None:
         """An attempt has ended with a result; its points come first."""
@@ -52,7 +54,9 @@ class Recorder:
             return
         for answer in self._points.poll():
             outcome = self._unwritten.pop(answer.token, None)
-            if outcome is None:  # answered before
+            if outcome is None:  # answered before, or not about a job
+                if answer.state == "rejected":
+                    log.warning("%s: the database refused points: %s", answer.token, answer.message)
                 continue
             if answer.state == "rejected":
                 outcome = _refused(outcome, answer.message)
@@ -66,6 +70,7 @@ class Recorder:
         """Redis has answered to the last ``batch``: forget what was in it."""
         for answer in finished:
             outcome = self._outcomes.popleft()
+            self.recorded += answer == "recorded"
             if answer == "stale":
                 log.warning("%s: discarded, its lease was lost", outcome.claim.job_id)
             elif outcome.state != "finished":

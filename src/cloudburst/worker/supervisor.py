@@ -7,6 +7,7 @@ take long happens beside it: payloads are prepared in threads (``provision``), p
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -35,6 +36,7 @@ from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.provision import Provisioner
 from cloudburst.worker.recorder import Recorder
 from cloudburst.worker.slots import Slots
+from cloudburst.worker.vitals import Vitals
 from cloudburst.worker.wake import Bell, Wake
 
 log = logging.getLogger(__name__)
@@ -83,6 +85,7 @@ class Worker:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._slots = Slots(config, environ, self._selector, self._recorder, self._fail_ensemble)
+        self._vitals = Vitals(config, self._points)
         self._placing = Placing(self._slots, self._provisioner, lambda: self._registration.workers)
         self._stopping = False
         self._stop_by = 0.0
@@ -132,10 +135,24 @@ class Worker:
             self._placing.dispatch()
         if now >= self._next_beat:
             self._next_beat = now + BEAT_S
+            self._show_life()
+            if self._vitals.due(now):
+                self._registration.reading = self._vitals.take(
+                    now,
+                    slots=len(self._slots),
+                    busy=len(self._slots.running()),
+                    recorded=self._recorder.recorded,
+                    kept_bytes=self._provisioner.bytes_kept,
+                )
             self._with_redis(self._beat)
             crowded = self._provisioner.crowded
             in_use = self._slots.payloads(idle=not crowded)
             self._slots.end_idle(self._provisioner.evict(in_use, crowded=crowded))
+
+    def _show_life(self) -> None:
+        """Health checks look at this file's time. Without Redis it goes on: no restart would bring that back."""
+        with contextlib.suppress(OSError):
+            os.utime(self._state_lock.fileno())
 
     def _patience(self) -> float:
         now = time.monotonic()

@@ -7,6 +7,7 @@ local back = {}
 for _, id in ipairs(last_first(redis.call('ZREVRANGE', 'cb:lease:' .. queue, 0, -1))) do
   local job = load_job(id)
   if job.status == 'started' and string.sub(job.cb_owner or '', 1, #prefix) == prefix then
+    count('cb:stats', 'leases_lost', 1)
     lose(queue, id, job, attempt_limit(job, default), 'its worker ' .. (job.worker_name or '') .. ' was lost',
       {fingerprint = ARGV[4], rq_exception = ARGV[5]})
     back[#back + 1] = id

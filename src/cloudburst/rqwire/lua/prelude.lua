@@ -80,6 +80,8 @@ local function flush()
   end
 end
 
+-- cb:stats counts what an operator wants to know of all queues since the beginning: leases_lost, jobs_set_aside.
+
 local function job_key(id) return 'rq:job:' .. id end
 local function ens_key(ens) return 'cb:ens:' .. ens end
 
@@ -280,6 +282,7 @@ local function lose(queue, id, job, limit, reason, outcome)
   outcome.owner = job.cb_owner
   outcome.error = reason .. ' (attempt ' .. job.cb_attempt .. ' of ' .. limit .. ': set aside)'
   record(queue, id, job, outcome)
+  count('cb:stats', 'jobs_set_aside', 1)
   return true
 end
 

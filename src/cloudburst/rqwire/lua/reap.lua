@@ -18,6 +18,7 @@ local back, aside = {}, {}
 for _, id in ipairs(last_first(redis.call('ZREVRANGEBYSCORE', leases, now, '-inf', 'LIMIT', 0, 200))) do
   local job = load_job(id)
   if job.status == 'started' then
+    count('cb:stats', 'leases_lost', 1)
     local reason = 'its worker ' .. (job.worker_name or '') .. ' was lost'
     if lose(queue, id, job, attempt_limit(job, default), reason,
         {fingerprint = ARGV[5], rq_exception = ARGV[6]}) then

@@ -52,11 +52,13 @@ class Act:
                     self._token.set_exception(error)
                 raise
             wait_for(joining)
-        failures = [error for one in joining if isinstance(error := one.exception(), CloudburstError)]
+        failures = []
         for one in joining:
-            unexpected = one.exception()
-            if unexpected and not isinstance(unexpected, CloudburstError):
-                raise unexpected
+            failure = one.exception()
+            if isinstance(failure, CloudburstError):
+                failures.append(failure)
+            elif failure:
+                raise failure
         return references, failures
 
     def _prepare(self, steps: MachinePlan) -> None:

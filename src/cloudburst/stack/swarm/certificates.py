@@ -82,7 +82,9 @@ def given(certificate_file: str, key_file: str) -> Pair:
         if x509.load_pem_x509_certificate(certificate.encode()).public_key() != public:
             raise ConfigError(f"--tls-key: {key_file} is not the key of {certificate_file}")
     except OSError as error:
-        raise ConfigError(f"--tls-cert, --tls-key: cannot read {error.filename} ({error.strerror})") from error
+        raise ConfigError(
+            f"--tls-cert, --tls-key: cannot read {error.filename} ({error.strerror})"
+        ) from error
     except (ValueError, TypeError) as error:
         raise ConfigError(
             f"--tls-cert, --tls-key: PEM files are needed, the key without a password ({error})"

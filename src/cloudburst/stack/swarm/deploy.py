@@ -93,8 +93,16 @@ def reached(
     if settings.kind == "docker":
         hosts = [LocalHost(environ)]
     else:
-        key = Path(settings.ssh_key).expanduser() if settings.ssh_key else None
-        hosts = [SshHost(target, paths.ssh, environ, key) for target in settings.targets]
+        hosts = [
+            SshHost(
+                target,
+                paths.ssh,
+                environ,
+                identity=Path(settings.ssh_key) if settings.ssh_key else None,
+                settings=Path(settings.ssh_config) if settings.ssh_config else None,
+            )
+            for target in settings.targets
+        ]
     runner = Runner({host.name: host for host in hosts}, say, dry=dry)
     try:
         yield runner, hosts
@@ -148,7 +156,9 @@ class Deployment:
         self._certificates = certificates.ensure(paths, stack, names)
         self._secrets = secrets.ensure(paths, wishes.builds)
         self._compose = (root / compose.FILE).read_text(encoding="utf-8")
-        self.endpoints = endpoints(stack, settings, self._secrets, public[1] if public else "127.0.0.1", paths)
+        self.endpoints = endpoints(
+            stack, settings, self._secrets, public[1] if public else "127.0.0.1", paths
+        )
         self._secret_names, self._config_names, self._wanted = self._decide()
 
     @property
@@ -234,9 +244,7 @@ class Deployment:
             if several
             else f"cloudburst-{stack}/",
             sources=tuple(
-                images.source(self._root, name, settings.build)
-                for name in images.IMAGES
-                if name not in given
+                images.source(self._root, name, settings.build) for name in images.IMAGES if name not in given
             ),
             secrets={secret_names[name]: text for name, text in contents.items()},
             configs={config_names[name]: text for name, text in configs.items()},
@@ -275,8 +283,10 @@ def trusted(settings: Settings, own: Certificates) -> str:
     if not settings.tls_cert:
         return own.authority
     usual = Path("/etc/ssl/certs/ca-certificates.crt")
-    return own.authority + Path(settings.tls_cert).read_text("ascii") + (
-        usual.read_text("utf-8") if usual.exists() else ""
+    return (
+        own.authority
+        + Path(settings.tls_cert).read_text("ascii")
+        + (usual.read_text("utf-8") if usual.exists() else "")
     )
 
 

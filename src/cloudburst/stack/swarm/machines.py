@@ -57,7 +57,9 @@ class File:
         return f"File({self.path!r})"
 
 
-def decide(hosts: Sequence[str], facts: Mapping[str, MachineFacts], settings: Settings) -> tuple[Machine, ...]:
+def decide(
+    hosts: Sequence[str], facts: Mapping[str, MachineFacts], settings: Settings
+) -> tuple[Machine, ...]:
     """The machines, the master first. Raises StackError when one has no address to be reached at."""
     found = []
     for index, host in enumerate(hosts):

@@ -131,9 +131,7 @@ def why_deploy(facts: MachineFacts, stack: str, digest: str) -> str:
     return ""
 
 
-def _machine(
-    machine: Machine, facts: MachineFacts, nodes: Mapping[str, Node], wanted: Wanted
-) -> MachinePlan:
+def _machine(machine: Machine, facts: MachineFacts, nodes: Mapping[str, Node], wanted: Wanted) -> MachinePlan:
     files = tuple(file for file in wanted.files.get(machine.host, ()) if not file.is_there(facts))
     ours = {firewall.SCRIPT, firewall.SYSTEMD_UNIT, firewall.INIT_SCRIPT}
     inactive = facts.swarm_state in {"", "inactive"}
@@ -161,7 +159,9 @@ def _machine(
 
 def _check_master(master: Machine, facts: MachineFacts) -> None:
     if facts.swarm_state == "locked":
-        raise StackError(f"{master.host}: its swarm is locked: `docker swarm unlock` there, then run this again")
+        raise StackError(
+            f"{master.host}: its swarm is locked: `docker swarm unlock` there, then run this again"
+        )
     if facts.swarm_state in {"active", "pending"} and not facts.manager:
         raise StackError(
             f"{master.host} is a worker of another swarm{_because(facts)}: a stack's master is a manager; "

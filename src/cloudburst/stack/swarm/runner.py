@@ -61,6 +61,11 @@ class Runner:
         """What the command prints, in a dry run too: it changes nothing."""
         return self._run(host, command, timeout_s)
 
+    def follow(self, host: str, command: Command, on_line: Say, timeout_s: float = 7 * 86400.0) -> None:
+        """Pass on each line that the command prints, while it runs."""
+        with self._sessions[host]:
+            self._hosts[host].run(command, timeout_s, on_line)
+
     def _run(self, host: str, command: Command, timeout_s: float) -> str:
         with self._sessions[host]:
             return self._hosts[host].run(command, timeout_s).stdout.strip()

@@ -30,7 +30,7 @@ _SALT = "salt"
 class Secrets:
     """Never shown: there is no ``repr``."""
 
-    redis: Mapping[acl.Role, str]
+    redis: Mapping[str, str]
     """Passwords of Redis' users."""
     filestore_token: str
     filestore_read_token: str
@@ -48,7 +48,7 @@ class Secrets:
 
 
 def ensure(paths: SwarmPaths, builds: Mapping[str, str]) -> Secrets:
-    """The stack's secrets: those that there are, else new ones. ``builds``: what is said of them this time."""
+    """The stack's secrets: those that there are, else new ones. ``builds``: said this time."""
 
     def one(name: str) -> str:
         path = paths.secret(name)
@@ -112,7 +112,7 @@ def _queue_url(role: acl.Role, secret: Secrets) -> str:
 def _gateway_tokens(secret: Secrets) -> str:
     """For nginx: which role a token has, and the token by which the gateway itself is let in."""
     roles = {"write": secret.influx_write_token, "read": secret.influx_read_token}
-    lines = ['map $http_authorization $influx_role {', '  default "";']
+    lines = ["map $http_authorization $influx_role {", '  default "";']
     for role, token in roles.items():
         lines += [f'  "{scheme} {token}" {role};' for scheme in ("Token", "Bearer")]
     lines += ["}", f'map "" $influx_token {{ default "{secret.influx_token}"; }}']

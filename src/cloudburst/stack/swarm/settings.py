@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
+from cloudburst import config
 from cloudburst.commands.openssh import Target
 from cloudburst.errors import ConfigError
 from cloudburst.stack.paths import read_text, write_private
@@ -46,8 +47,10 @@ class Settings:
     queue_port: int = 6380
     ssh_key: str = ""
     """A private key; "" leaves it to ssh."""
+    ssh_config: str = ""
+    """A file in place of ~/.ssh/config; "" for that."""
     private_interface: str = ""
-    """The network interface by which nodes reach one another; "": by the address at which they are reached."""
+    """The network interface by which nodes reach one another; "": by whatever they are reached at from here."""
     tls_cert: str = ""
     """A certificate for the gateway that is not the stack's own, with its chain; "" for the stack's own."""
     tls_key: str = ""
@@ -92,11 +95,24 @@ class Wishes:
     https_port: int | None = None
     queue_port: int | None = None
     ssh_key: str | None = None
+    ssh_config: str | None = None
     private_interface: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None
     builds: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Variables about building environments, see ``config.for_builds``."""
+
+
+def kind_of(environ: Mapping[str, str], stack: str) -> Literal["local", "hosts", "docker"] | None:
+    """What kind of stack was started from here under that name; None when none was."""
+    text = read_text(config.stack_dir(environ, stack) / "settings.json")
+    try:
+        found: Literal["local", "hosts", "docker"] | None = (
+            json.loads(text).get("kind", "local") if text else None
+        )
+    except (ValueError, AttributeError):
+        return None
+    return found
 
 
 def resolve(kind: Kind, wishes: Wishes, last: Settings | None, environ: Mapping[str, str]) -> Settings:

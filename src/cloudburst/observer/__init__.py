@@ -1,0 +1,1 @@
+"""The observer: one process on the master that writes the stack's own measurements to the database."""

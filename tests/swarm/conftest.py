@@ -1,0 +1,47 @@
+"""Virtual machines for a session of tests; skipped, with the reason, where this machine can have none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.swarm.machines import Farm, Machine, why_not
+
+HERE = Path(__file__).parent
+
+
+class Machines(NamedTuple):
+    """A master and two compute nodes, bare; the first two CPUs are shared out among them."""
+
+    m: Machine
+    a: Machine
+    b: Machine
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Last, since they take minutes; and marked, so that they can be run alone or left out."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.swarm)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(900))
+    items.sort(key=lambda item: item.get_closest_marker("swarm") is not None)
+
+
+@pytest.fixture(scope="session")
+def farm() -> Iterator[Farm]:
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    with Farm() as farm:
+        yield farm
+
+
+@pytest.fixture(scope="session")
+def machines(farm: Farm) -> Machines:
+    with ThreadPoolExecutor() as all_at_once:
+        return Machines(*all_at_once.map(farm.machine, "mab", [{0}, {0}, {1}]))
