@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import BinaryIO, Protocol, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO, cast
 
 from cloudburst.commands.command import Command, mask
 from cloudburst.errors import CommandError
-from cloudburst.hosts.host import Host
+from cloudburst.hosts.host import Piped
 
 END_S = 60.0
 """How long a command may take to end once its streams are at their end."""
@@ -20,33 +19,11 @@ STDERR_BYTES = 4096
 """How much of the end of what a command complained goes into errors."""
 
 
-@dataclass(frozen=True)
-class Piped:
-    """A command that runs."""
-
-    stdin: BinaryIO
-    """Close it when there is no more to come."""
-    stdout: BinaryIO
-    complaints: Callable[[], str]
-    """The end of what it has written to stderr so far."""
-
-
-class PipedHost(Host, Protocol):
-    """A host whose commands can be talked with while they run."""
-
-    def piped(self, command: Command) -> contextlib.AbstractContextManager[Piped]:
-        """Start the command. Leaving waits for its end; raises CommandError when it fails.
-
-        When the body raises, the command is killed.
-        """
-        ...
-
-
 @contextlib.contextmanager
 def piped(
     host: str, argv: Sequence[str], command: Command, environ: Mapping[str, str] | None = None
 ) -> Iterator[Piped]:
-    """Run ``argv`` here, which runs ``command`` on ``host``; see ``PipedHost.piped``."""
+    """Run ``argv`` here, which runs ``command`` on ``host``; see ``Host.piped``."""
     with tempfile.TemporaryFile() as stderr:
         try:
             child = subprocess.Popen(

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from cloudburst.commands import docker, firewall, machine
 from cloudburst.commands.command import Command
@@ -17,7 +18,7 @@ from cloudburst.rqwire.workers import workers
 from cloudburst.stack.interruption import Interrupted
 from cloudburst.stack.lock import held as locked
 from cloudburst.stack.swarm import facts as state
-from cloudburst.stack.swarm import operator
+from cloudburst.stack.swarm import operator, removal
 from cloudburst.stack.swarm.deploy import LOCK_WAIT_S, known, reached
 from cloudburst.stack.swarm.facts import MachineFacts, Node
 from cloudburst.stack.swarm.paths import SwarmPaths
@@ -208,13 +209,13 @@ def _cleaned(runner: Runner, leaving: Leaving, *, purge: bool) -> None:
     """Take away from the machine what the stack has put there; Docker stays."""
     host, stack = leaving.host, leaving.stack
     with runner.step(host, "removing the stack's files"):
-        there = _facts(runner, host, stack)
-        runner.do(host, firewall.remove(systemd=there.systemd))
-        runner.do(host, machine.remove_files(sorted(there.files)))
-        if purge:
-            _wait(f"{host}: its containers have not ended", GONE_S, lambda: not runner.read(host, docker.containers(stack)))
-            if there.volumes:
-                runner.do(host, docker.volume_remove(sorted(there.volumes)))
+        ended = partial(_nothing, runner, host, docker.containers(stack))
+        _wait(f"{host}: its containers have not ended", GONE_S, ended)
+        removal.clear_machine(runner, host, stack, {host: _facts(runner, host, stack)}, purge=purge)
+
+
+def _nothing(runner: Runner, host: str, command: Command) -> bool:
+    return not runner.read(host, command)
 
 
 def _forgotten(paths: SwarmPaths, settings: Settings, leaving: Leaving) -> None:

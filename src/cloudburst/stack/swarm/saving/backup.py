@@ -13,16 +13,14 @@ from typing import BinaryIO, cast
 from cloudburst import names
 from cloudburst.commands import queue_dump, volumes
 from cloudburst.errors import StackError
-from cloudburst.hosts.pipes import Piped
+from cloudburst.hosts.host import Piped
 from cloudburst.rqwire.connection import connect
+from cloudburst.stack.swarm import operator
 from cloudburst.stack.swarm.saving.folder import Folder
 from cloudburst.stack.swarm.saving.manifest import Manifest, Saved, SavedFile
 from cloudburst.stack.swarm.saving.site import WITH_VOLUMES, Service, Site
 
-OPERATOR = "operator"
-"""The Redis user that may do everything."""
-
-DATA_SECRETS = ("influx_token", "influx_password", "grafana_password")
+DATA_SECRETS = ("influx-token", "influx-password", "grafana-password")
 """InfluxDB and Grafana keep these in their volumes: only who knows them can use what is restored."""
 
 _DONE = re.compile(r"success after (\d+) bytes")
@@ -62,7 +60,7 @@ def backup(site: Site, folder: Folder, *, with_secrets: bool = False) -> Manifes
 
 
 def _queue(site: Site, folder: Folder) -> Saved:
-    command = queue_dump.dump(site.container("queue"), OPERATOR, site.operator_password)
+    command = queue_dump.dump(site.container("queue"), operator.USER, site.operator_password)
     with site.master.piped(command) as running:
         saved = folder.store(running.stdout, size=lambda: _rdb_bytes(running))
     site.say(f"queue: {_size(saved.size)}")
@@ -141,7 +139,7 @@ def _secrets(site: Site, folder: Folder, *, every: bool) -> dict[str, Saved]:
 
 
 def _redis_version(site: Site) -> str:
-    with connect(site.queue_url) as client:
+    with connect(site.queue_url, ca_file=site.ca_file) as client:
         return str(client.info("server")["redis_version"])
 
 

@@ -57,7 +57,7 @@ def _check(
     if force:
         return
     if any(service.replicas for service in services.values()):
-        with connect(site.queue_url) as client:
+        with connect(site.queue_url, ca_file=site.ca_file) as client:
             busy = sum(worker.busy for worker in workers(client))
             version = str(client.info("server")["redis_version"])
         if busy:

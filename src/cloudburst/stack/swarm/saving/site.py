@@ -11,7 +11,7 @@ from pathlib import Path
 from cloudburst.commands import services_of_swarm as commands
 from cloudburst.commands import volumes
 from cloudburst.errors import StackError
-from cloudburst.hosts.pipes import PipedHost
+from cloudburst.hosts.host import Host
 
 COMMAND_S = 60.0
 POLL_S = 0.5
@@ -37,7 +37,7 @@ class Site:
     """One stack. Raises CommandError, and StackError when a service does not come or go."""
 
     stack: str
-    master: PipedHost
+    master: Host
     queue_url: str = field(repr=False)
     """For the user ``operator``."""
     operator_password: str = field(repr=False)
