@@ -8,3 +8,12 @@
 A further back-up into the same folder fetches only files that are not there yet, and removes in the end what
 the new manifest does not name.
 """
+
+from __future__ import annotations
+
+from cloudburst.stack.swarm.saving.backup import backup
+from cloudburst.stack.swarm.saving.folder import Folder
+from cloudburst.stack.swarm.saving.restore import restore
+from cloudburst.stack.swarm.saving.site import opened
+
+__all__ = ["Folder", "backup", "opened", "restore"]

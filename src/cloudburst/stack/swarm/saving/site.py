@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from cloudburst.commands import services_of_swarm as commands
 from cloudburst.commands import volumes
 from cloudburst.errors import StackError
 from cloudburst.hosts.host import Host
+from cloudburst.stack.swarm import deploy, operator
 
 COMMAND_S = 60.0
 POLL_S = 0.5
@@ -110,3 +112,19 @@ class Site:
         lines = self.master.run(commands.running(self.stack), COMMAND_S).stdout.splitlines()
         found = dict(line.split(maxsplit=1) for line in lines)
         return found.get(self.service(name), "").split(" ")[0] == f"{count}/{count}"
+
+
+@contextlib.contextmanager
+def opened(environ: Mapping[str, str], stack: str, say: Callable[[str], None]) -> Iterator[Site]:
+    """A stack that was deployed from here. Raises ConfigError when there is none of that name."""
+    paths, settings = deploy.known(environ, stack)
+    with deploy.explained(), deploy.reached(environ, paths, settings, say) as (_runner, hosts):
+        yield Site(
+            stack=stack,
+            master=hosts[0],
+            queue_url=operator.url(environ, stack),
+            operator_password=operator.password(paths),
+            ca_file=str(paths.ca),
+            secrets=paths.secrets,
+            say=say,
+        )
