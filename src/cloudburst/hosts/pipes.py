@@ -41,7 +41,7 @@ def piped(
         try:
             deaf = False
             try:
-                if command.stdin is not None:
+                if isinstance(command.stdin, str):
                     stdin.write(command.stdin.encode())
                     stdin.flush()
                 yield Piped(stdin, stdout, complaints)
