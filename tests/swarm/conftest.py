@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +31,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(900))
     items.sort(key=lambda item: item.get_closest_marker("swarm") is not None)
+
+
+FIGURES = pytest.StashKey[list[str]]()
+
+Measured = Callable[[str, float], None]
+"""Takes what was measured, and how many seconds it was: printed when all tests have run."""
+
+
+@pytest.fixture(scope="session")
+def measured(pytestconfig: pytest.Config) -> Measured:
+    figures = pytestconfig.stash.setdefault(FIGURES, [])
+    return lambda what, seconds: figures.append(f"{seconds:8.1f} s  {what}")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    for line in config.stash.get(FIGURES, []):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
