@@ -38,6 +38,7 @@ OBSERVED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "slots",
             "slots_busy",
             "jobs_ended",
+            "jobs_per_s",
         ),
     ),
     MEASUREMENT_QUEUE: (
