@@ -517,7 +517,7 @@ def ensemble_variables() -> list[dict[str, Any]]:
         variable(
             "ensemble",
             "Ensemble",
-            f'SELECT "ensemble", "function" FROM "{names.MEASUREMENT_BEGUN}" ORDER BY time DESC LIMIT 200',
+            f'SELECT "id" FROM "{names.MEASUREMENT_BEGUN}" ORDER BY time DESC LIMIT 200',
             "The latest first",
         ),
         variable(

@@ -37,6 +37,7 @@ store-enabled = false
 # The one thing that 1.6 lacks of 2.x for clients that write: the path, and the name of the database.
 _GATEWAY = """
 daemon off;
+user root root; # the test's directories are closed to others
 pid {directory}/nginx.pid;
 error_log stderr;
 events {{}}
