@@ -89,16 +89,20 @@ def stat(
         "graphMode": "none",
         "justifyMode": "auto",
         "orientation": "auto",
+        "showPercentChange": False,
+        "percentChangeColorMode": "standard",
         "textMode": settings.pop("text_mode", "auto"),
         "wideLayout": True,
         "reduceOptions": {
             "calcs": ["lastNotNull"],
-            "fields": "/^(?!Time$).*/" if is_text else "",
+            "fields": "/^(?![Tt]ime$).*/" if is_text else "",
             "values": False,
         },
     }
     size = (width, settings.pop("height", 4))
-    return panel("stat", title, description, [query(text)], size=size, options=options, **settings)
+    return panel(
+        "stat", title, description, [query(text, alias="$col")], size=size, options=options, **settings
+    )
 
 
 def gauge(title: str, description: str, text: str, *, width: int, **settings: Any) -> Panel:
@@ -114,7 +118,14 @@ def gauge(title: str, description: str, text: str, *, width: int, **settings: An
     }
     limits = {"unit": "percent", "min": 0, "max": 100, "decimals": 0}
     return panel(
-        "gauge", title, description, [query(text)], size=(width, 4), options=options, **limits, **settings
+        "gauge",
+        title,
+        description,
+        [query(text, alias="$col")],
+        size=(width, 4),
+        options=options,
+        **limits,
+        **settings,
     )
 
 
@@ -506,7 +517,6 @@ def variable(name: str, label: str, text: str, description: str, **settings: Any
         "includeAll": False,
         "multi": False,
         "options": [],
-        "current": {},
         **settings,
     }
 
