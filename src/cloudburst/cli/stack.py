@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -15,12 +17,14 @@ from rich.table import Table
 from rich.text import Text
 
 from cloudburst import config, names
+from cloudburst.cli import swarm
 from cloudburst.errors import ConfigError
 from cloudburst.model import Endpoints
 from cloudburst.stack import local
 from cloudburst.stack.settings import Wishes
 from cloudburst.stack.status import StackStatus
 from cloudburst.stack.status import status as read_status
+from cloudburst.stack.swarm.settings import STACK_NAMES, Kind, kind_of
 
 EXIT_STOPPED = 3
 EXIT_PARTIAL = 4
@@ -37,18 +41,60 @@ F = TypeVar("F", bound=Callable[..., Any])
 PORT = click.IntRange(0, 65535)
 
 
+KINDS = {"local": "--local", "docker": "--docker", "hosts": "--hosts"}
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which stack is meant."""
+
+    kind: str
+    """``local``, ``docker`` or ``hosts``."""
+    name: str
+    hosts: str | None
+    """As the user wrote them; None when they were not said."""
+
+    @property
+    def swarm(self) -> Kind | None:
+        """What kind of swarm it is on; None for the stack on this machine."""
+        return {"docker": "docker", "hosts": "hosts"}.get(self.kind)  # type: ignore[return-value]
+
+
 def _which_stack(command: F) -> F:
-    """Options that every command has: where the stack is, and its name."""
-    place = click.option("--local", "is_local", is_flag=True, help="The stack on this machine.")
-    name = click.option(
-        "--name",
-        "stack_name",
-        metavar="STACK",
-        default=names.LOCAL_STACK,
-        show_default=True,
-        help="Its name.",
+    """Options that every command has: where the stack is, and its name. They become one argument, ``where``."""
+
+    @functools.wraps(command)
+    def with_where(
+        is_local: bool, is_docker: bool, hosts: str | None, stack_name: str | None, **said: Any
+    ) -> Any:
+        return command(_where(is_local, is_docker, hosts, stack_name), **said)
+
+    local_ = click.option("--local", "is_local", is_flag=True, help="The stack on this machine.")
+    docker_ = click.option("--docker", "is_docker", is_flag=True, help="The stack on this machine's Docker.")
+    hosts_ = click.option(
+        "--hosts", metavar="HOST,...", help="The stack on these machines, the master first."
     )
-    return place(name(command))
+    default = "local, docker or swarm, by where it is"
+    name = click.option("--name", "stack_name", metavar="STACK", help=f"Its name [default: {default}].")
+    return local_(docker_(hosts_(name(with_where))))  # type: ignore[return-value]
+
+
+def _where(is_local: bool, is_docker: bool, hosts: str | None, name: str | None) -> Where:
+    said = [
+        kind
+        for kind, yes in (("local", is_local), ("docker", is_docker), ("hosts", hosts is not None))
+        if yes
+    ]
+    if len(said) > 1:
+        raise ConfigError(f"{' and '.join(KINDS[kind] for kind in said)}: a stack is in one place")
+    if said:
+        kind = said[0]
+    elif name and (known := kind_of(os.environ, name)):
+        kind = known
+    else:
+        raise ConfigError("say where the stack is: --local, --docker or --hosts root@master,root@a")
+    usual = {"local": names.LOCAL_STACK, **STACK_NAMES}
+    return Where(kind, name or usual[kind], hosts)
 
 
 @click.group()
@@ -66,9 +112,22 @@ def stack() -> None:
 @click.option(
     "--auth/--no-auth", "auth", default=None, help="Redis with or without a password [default: with]."
 )
-def up(is_local: bool, stack_name: str, **said: Any) -> None:
+@click.option("--https-port", type=PORT, help="Swarms: port of the gateway [default: 443].")
+@click.option("--queue-port", type=PORT, help="Swarms: port of the queue [default: 6380].")
+@click.option("--ssh-key", metavar="FILE", help="Private key for --hosts.")
+@click.option("--ssh-config", metavar="FILE", help="In place of ~/.ssh/config.")
+@click.option("--private-interface", metavar="NAME", help="Network interface between the machines, as eth1.")
+@click.option("--tls-cert", metavar="FILE", help="A certificate of your own for the gateway, with its chain.")
+@click.option("--tls-key", metavar="FILE", help="Its key.")
+@click.option("--dry-run", is_flag=True, help="Swarms: print what would be run, and change nothing.")
+def up(where: Where, dry_run: bool, **said: Any) -> None:
     """Start a stack, or whatever is missing or wrong of it. What you do not say stays as it was."""
-    _need_local(is_local)
+    _check_flags(where, {**said, "dry_run": dry_run or None})
+    if where.swarm:
+        swarm.up(where.swarm, where.name, {**said, "hosts": where.hosts}, dry=dry_run)
+        return
+    stack_name = where.name
+    said = {name: value for name, value in said.items() if name not in SWARM_ONLY}
     talk = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     started = local.up(os.environ, stack_name, _wishes(os.environ, said), _say(talk))
     if started.changed:
@@ -83,9 +142,15 @@ def up(is_local: bool, stack_name: str, **said: Any) -> None:
 @_which_stack
 @click.option("--purge", is_flag=True, help="Also remove results, files, environments and logs.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before removing.")
-def down(is_local: bool, stack_name: str, purge: bool, yes: bool) -> None:
+def down(where: Where, purge: bool, yes: bool) -> None:
     """Stop a stack. Results and files stay, unless they are purged."""
-    _need_local(is_local)
+    stack_name = where.name
+    if where.swarm:
+        if not yes:
+            what = " with its results and files" if purge else ""
+            _ask(f"Take down stack {stack_name}{what}, on all its machines?")
+        swarm.down(where.swarm, stack_name, purge=purge)
+        return
     directory = config.stack_dir(os.environ, stack_name)
     if purge and directory.exists() and not yes:
         _ask(f"Remove stack {stack_name} with its results and files, {directory}?")
@@ -104,12 +169,14 @@ def down(is_local: bool, stack_name: str, purge: bool, yes: bool) -> None:
 
 @stack.command()
 @_which_stack
-def status(is_local: bool, stack_name: str) -> None:
+def status(where: Where) -> None:
     """Show what runs, since when, on which ports; the queue, workers and slots.
 
     Exits with 0 when all is well, 3 when the stack is stopped, 4 when something is wrong with it.
     """
-    _need_local(is_local)
+    if where.swarm:
+        raise ConfigError("--status of swarms: to come")
+    stack_name = where.name
     found = read_status(os.environ, stack_name)
     console = Console(highlight=False, markup=False)
     start = "./buildstack.sh --local" + _name_flag(stack_name)
@@ -129,9 +196,29 @@ def status(is_local: bool, stack_name: str) -> None:
         sys.exit(EXIT_PARTIAL)
 
 
-def _need_local(is_local: bool) -> None:
-    if not is_local:
-        raise ConfigError("say where the stack is: --local means this machine, the only place so far")
+SWARM_ONLY = (*(name for name in swarm.WISHES if name != "hosts"), "dry_run")
+LOCAL_ONLY = ("slots", "redis_port", "file_port", "influx_port", "dash_port", "auth")
+
+
+@stack.command()
+@_which_stack
+@click.argument("service")
+@click.option("-f", "--follow", is_flag=True, help="Go on until interrupted.")
+@click.option("--tail", type=int, default=200, show_default=True, help="Begin with so many lines.")
+def logs(where: Where, service: str, follow: bool, tail: int) -> None:
+    """Print what a service of a swarm writes."""
+    if not where.swarm:
+        raise ConfigError(
+            f"logs of this machine's stack are in {config.stack_dir(os.environ, where.name)}/logs"
+        )
+    swarm.logs(where.name, service, follow=follow, tail=tail)
+
+
+def _check_flags(where: Where, said: dict[str, Any]) -> None:
+    """Raise ConfigError for a flag that another kind of stack has."""
+    for name in LOCAL_ONLY if where.swarm else SWARM_ONLY:
+        if said.get(name) is not None:
+            raise ConfigError(f"--{name.replace('_', '-')} is not for stacks of {KINDS[where.kind]}")
 
 
 def _wishes(environ: config.Environ, said: dict[str, Any]) -> Wishes:
@@ -153,7 +240,7 @@ def _say(talk: Console) -> Callable[[str], None]:
 
 def _ask(question: str) -> None:
     if not sys.stdin.isatty():
-        raise ConfigError("--purge removes results for good, and there is nobody to ask: add -y to do it")
+        raise ConfigError("there is nobody to ask whether that is meant: add -y to do it")
     click.confirm(question, abort=True, err=True)
 
 

@@ -20,8 +20,9 @@ class Command:
     """One program to run. ``repr`` and ``str`` are safe to log: secrets are masked, stdin is never shown."""
 
     argv: tuple[str, ...]
-    stdin: str | None = None
-    """Text for its standard input; the way for secrets to travel, since argv is public on a machine."""
+    stdin: str | bytes | Path | None = None
+    """For its standard input, a path is that file's contents; the way for secrets to travel, since argv is
+    public on a machine."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Variables that are added to the environment of whoever runs it."""
     cwd: Path | None = None
@@ -34,8 +35,10 @@ class Command:
         line = " ".join([*variables, shlex.join(self.argv)])
         if self.cwd is not None:
             line = f"cd {shlex.quote(str(self.cwd))} && {line}"
-        if self.stdin is not None:
-            line += f" < ({len(self.stdin)} characters)"
+        if isinstance(self.stdin, Path):
+            line += f" < {shlex.quote(str(self.stdin))}"
+        elif self.stdin is not None:
+            line += f" < ({len(self.stdin)} {'characters' if isinstance(self.stdin, str) else 'bytes'})"
         return mask(line, self.secrets)
 
     def __repr__(self) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from cloudburst.commands.command import Command
+
+Line = Callable[[str], None]
+"""Takes one line of what a command writes, while it runs."""
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,7 @@ class Completed:
 
     exit_code: int
     stdout: str
+    """"" if its lines were taken while it ran."""
     stderr: str
 
 
@@ -23,6 +28,13 @@ class Host(Protocol):
     @property
     def name(self) -> str: ...
 
-    def run(self, command: Command, timeout_s: float) -> Completed:
-        """Run to the end. Raises CommandError when it cannot be started, fails, or takes too long."""
+    def run(self, command: Command, timeout_s: float, on_line: Line | None = None) -> Completed:
+        """Run to the end. Raises CommandError when it cannot be started, fails, or takes too long.
+
+        ``on_line`` gets each line of its stdout and stderr at once; the last ones are also the error's.
+        """
+        ...
+
+    def close(self) -> None:
+        """End what still runs for this object, and let go of the machine."""
         ...

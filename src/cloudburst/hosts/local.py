@@ -12,8 +12,9 @@ from pathlib import Path
 
 from cloudburst.commands.command import Command
 from cloudburst.errors import CommandError, StackError
-from cloudburst.hosts.host import Completed
+from cloudburst.hosts.host import Completed, Line
 from cloudburst.hosts.process import Process, describe
+from cloudburst.hosts.running import Running
 
 POLL_S = 0.02
 KILL_S = 5.0
@@ -28,30 +29,30 @@ class LocalHost:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = dict(environ)
         self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._running = Running()
 
-    def run(self, command: Command, timeout_s: float) -> Completed:
+    def run(self, command: Command, timeout_s: float, on_line: Line | None = None) -> Completed:
         """Run to the end. Raises CommandError when it cannot be started, fails, or takes too long."""
         try:
-            done = subprocess.run(
+            done = self._running.run(
                 command.argv,
-                input=command.stdin or "",
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-                timeout=timeout_s,
+                stdin=command.stdin,
+                timeout_s=timeout_s,
                 env={**self._environ, **command.env},
                 cwd=command.cwd,
+                on_line=on_line,
             )
         except subprocess.TimeoutExpired as error:
             raise self._failure(command, f"took longer than {timeout_s:g} s", -1, "") from error
         except OSError as error:
             raise self._failure(command, f"cannot be run: {error.strerror}", -1, "") from error
-        if done.returncode != 0:
-            raise self._failure(
-                command, f"failed (exit code {done.returncode})", done.returncode, done.stderr
-            )
-        return Completed(done.returncode, done.stdout, done.stderr)
+        if done.exit_code != 0:
+            raise self._failure(command, f"failed (exit code {done.exit_code})", done.exit_code, done.stderr)
+        return done
+
+    def close(self) -> None:
+        """End what ``run`` still runs; what was started stays."""
+        self._running.end()
 
     def start(self, command: Command, log_file: Path) -> Process:
         """Start in a session of its own; stdout and stderr are appended to ``log_file``.

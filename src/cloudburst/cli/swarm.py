@@ -1,0 +1,110 @@
+"""What ``cloudburst stack`` does with stacks on swarms."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cloudburst import config
+from cloudburst.errors import ConfigError
+from cloudburst.stack.swarm import deploy, removal
+from cloudburst.stack.swarm.deploy import Deployed
+from cloudburst.stack.swarm.settings import STACK_NAMES, Kind, Wishes
+
+REPOSITORY = Path(__file__).parents[3]
+"""The checkout, from which images are built: the package is installed from there, in place."""
+
+WISHES = (
+    "hosts",
+    "https_port",
+    "queue_port",
+    "ssh_key",
+    "ssh_config",
+    "private_interface",
+    "tls_cert",
+    "tls_key",
+)
+
+
+def flag(kind: Kind, stack: str, hosts: str | None = None) -> str:
+    """What to write on the command line to mean this stack."""
+    where = "--docker" if kind == "docker" else f"--hosts {hosts}" if hosts else "--hosts ..."
+    return where if stack == STACK_NAMES[kind] else f"{where} --name {stack}"
+
+
+def up(kind: Kind, stack: str, said: Mapping[str, Any], *, dry: bool) -> None:
+    talk = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    wishes = Wishes(
+        **{name: _path(name, said[name]) for name in WISHES if said.get(name) is not None},
+        builds=config.for_builds(os.environ),
+    )
+    done = deploy.up(os.environ, REPOSITORY, kind, stack, wishes, talk.print, dry=dry)
+    if done is None:
+        talk.print("nothing was changed: this was a dry run")
+        return
+    if not done.changed:
+        talk.print(f"nothing to do: stack {stack} runs as it should ({done.took_s:.1f} s)", style="green")
+    else:
+        talk.print(f"deployed in {_minutes(done.took_s)}\n")
+    _print_endpoints(done, kind, said.get("hosts"))
+
+
+def down(kind: Kind, stack: str, *, purge: bool) -> None:
+    """Take the stack down; the user has been asked."""
+    talk = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    removed = removal.down(os.environ, stack, talk.print, purge=purge)
+    for line in removed.left:
+        talk.print(f"  left: {line}")
+    what = "removed, with its results and files" if purge else "taken down; results and files stay"
+    talk.print(f"stack {stack} is {what}")
+
+
+def logs(stack: str, service: str, *, follow: bool, tail: int) -> None:
+    paths, settings = deploy.known(os.environ, stack)
+    with deploy.reached(os.environ, paths, settings, lambda _line: None) as (runner, _hosts):
+        runner.follow(
+            runner.names[0],
+            removal.logs(stack, service, follow=follow, tail=tail),
+            Console(soft_wrap=True).out,
+        )
+
+
+def _print_endpoints(done: Deployed, kind: Kind, hosts: str | None) -> None:
+    where = done.endpoints
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Stack {where.stack} is running, with {done.slots} slot{'s' if done.slots > 1 else ''}.")
+    addresses = [
+        ("queue", where.redis_url.rpartition("@")[2].removesuffix("/0")),
+        ("filestore", where.filestore_url),
+        ("influx", where.influx_url),
+        ("queue-dash", where.queue_dash_url),
+        ("grafana", where.grafana_url or "(not here)"),
+    ]
+    for name, address in addresses:
+        console.print(f"  {name:<12}{address}")
+    directory = config.stack_dir(os.environ, where.stack)
+    console.print(f"Browsers have to trust {directory / 'ca.pem'}.")
+    console.print(
+        f"Log in at queue-dash as cloudburst, at grafana as admin: passwords are in {directory / 'secrets'}"
+    )
+    asked = flag(kind, where.stack, hosts)
+    console.print(f"\nNext: CLOUDBURST_STACK={where.stack} client/run.py --jobs 100")
+    console.print(f"Look: ./buildstack.sh {asked} --status    Stop: ./buildstack.sh {asked} -d")
+
+
+def _path(name: str, value: Any) -> Any:
+    """Files are remembered, so from wherever this is run."""
+    if name in {"ssh_key", "ssh_config", "tls_cert", "tls_key"} and value:
+        path = Path(value).expanduser().absolute()
+        if not path.is_file():
+            raise ConfigError(f"--{name.replace('_', '-')}: {value} is not a file")
+        return str(path)
+    return value
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"

@@ -1,0 +1,170 @@
+"""Command lines of Docker's client, from 20.10 on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cloudburst.commands.command import Command
+
+STACK_LABEL = "com.docker.stack.namespace"
+"""Docker puts it on everything that `docker stack deploy` makes, with the stack's name."""
+
+OWNER_LABEL = "cloudburst.stack"
+"""Ours, on secrets, configs and images, with the stack's name."""
+
+
+def build(
+    reference: str, dockerfile: str, context: bytes, arguments: Mapping[str, str], stack: str
+) -> Command:
+    """Build an image from a tar archive and give it a name."""
+    given = [word for name, value in sorted(arguments.items()) for word in ("--build-arg", f"{name}={value}")]
+    label = f"{OWNER_LABEL}={stack}"
+    argv = ("docker", "build", "--tag", reference, "--label", label, "--file", dockerfile, *given, "-")
+    return Command(argv, stdin=context)
+
+
+def push(reference: str) -> Command:
+    return Command(("docker", "push", "--quiet", reference))
+
+
+def image_digests(reference: str) -> Command:
+    """Print ``<image ID> <repository>@<digest> ...``: a digest for each registry that has it."""
+    template = "{{.Id}}{{range .RepoDigests}} {{.}}{{end}}"
+    return Command(("docker", "image", "inspect", "--format", template, reference))
+
+
+def remove_images(references: Sequence[str]) -> Command:
+    return Command(("docker", "image", "rm", *references))
+
+
+def swarm_init(address: str, pool: str) -> Command:
+    """Start a swarm of one. ``pool``: where its networks take their addresses from."""
+    return Command(("docker", "swarm", "init", "--advertise-addr", address, "--default-addr-pool", pool))
+
+
+def swarm_join(token: str, address: str, manager: str) -> Command:
+    """Join as a worker.
+
+    Docker takes the token in argv only; the shell of ``sh`` reads it from stdin, so that at least it is in
+    nobody's log, and in a process list for a moment only.
+    """
+    script = 'read -r token; exec docker swarm join --token "$token" --advertise-addr "$1" "$2"'
+    return Command(("sh", "-c", script, "join", address, manager), stdin=f"{token}\n", secrets=(token,))
+
+
+def swarm_token() -> Command:
+    """Print what a machine needs to join as a worker."""
+    return Command(("docker", "swarm", "join-token", "--quiet", "worker"))
+
+
+def swarm_leave() -> Command:
+    """Leave the swarm; the last manager ends it."""
+    return Command(("docker", "swarm", "leave", "--force"))
+
+
+def node_id() -> Command:
+    """Print the ID that the machine has as a node."""
+    return Command(("docker", "info", "--format", "{{.Swarm.NodeID}}"))
+
+
+def node_labels(node: str, labels: Mapping[str, str]) -> Command:
+    """Give a node labels; those with an empty value are taken away."""
+    words: list[str] = []
+    for name, value in sorted(labels.items()):
+        words += ["--label-add", f"{name}={value}"] if value else ["--label-rm", name]
+    return Command(("docker", "node", "update", *words, node))
+
+
+def node_availability(node: str, availability: str) -> Command:
+    """``active`` or ``drain``."""
+    return Command(("docker", "node", "update", "--availability", availability, node))
+
+
+def node_remove(node: str, *, force: bool = False) -> Command:
+    return Command(("docker", "node", "rm", *(["--force"] if force else []), node))
+
+
+def secret_create(name: str, contents: str, stack: str) -> Command:
+    return Command(
+        ("docker", "secret", "create", "--label", f"{OWNER_LABEL}={stack}", name, "-"), stdin=contents
+    )
+
+
+def config_create(name: str, contents: str, stack: str) -> Command:
+    return Command(
+        ("docker", "config", "create", "--label", f"{OWNER_LABEL}={stack}", name, "-"), stdin=contents
+    )
+
+
+def secret_remove(names: Sequence[str]) -> Command:
+    return Command(("docker", "secret", "rm", *names))
+
+
+def config_remove(names: Sequence[str]) -> Command:
+    return Command(("docker", "config", "rm", *names))
+
+
+def stack_deploy(stack: str, compose: str, variables: Mapping[str, str]) -> Command:
+    """Deploy a compose file; services that it no longer names are removed."""
+    return Command(
+        ("docker", "stack", "deploy", "--prune", "--resolve-image", "never", "-c", "-", stack),
+        stdin=compose,
+        env=dict(variables),
+    )
+
+
+def stack_remove(stack: str) -> Command:
+    return Command(("docker", "stack", "rm", stack))
+
+
+def services(stack: str) -> Command:
+    """Print a JSON object per service: Name, Mode, Replicas (``1/2``), Image."""
+    return Command(
+        ("docker", "service", "ls", "--filter", f"label={STACK_LABEL}={stack}", "--format", "{{json .}}")
+    )
+
+
+def tasks(services_: Sequence[str]) -> Command:
+    """Print a JSON object per task, latest first: Name, Node, DesiredState, CurrentState, Error."""
+    return Command(("docker", "service", "ps", "--no-trunc", "--format", "{{json .}}", *services_))
+
+
+def service_logs(service: str, *, follow: bool, tail: int) -> Command:
+    words = ["--timestamps", "--raw", "--tail", str(tail), *(["--follow"] if follow else [])]
+    return Command(("docker", "service", "logs", *words, service))
+
+
+def service_scale(service: str, replicas: int) -> Command:
+    return Command(("docker", "service", "scale", "--detach", f"{service}={replicas}"))
+
+
+def volumes(stack: str) -> Command:
+    """Print the names of the stack's volumes on that machine."""
+    return Command(("docker", "volume", "ls", "--quiet", "--filter", f"label={STACK_LABEL}={stack}"))
+
+
+def volume_remove(names: Sequence[str]) -> Command:
+    return Command(("docker", "volume", "rm", *names))
+
+
+def containers(stack: str) -> Command:
+    """Print the IDs of the stack's containers on that machine, ended ones too."""
+    return Command(("docker", "ps", "--all", "--quiet", "--filter", f"label={STACK_LABEL}={stack}"))
+
+
+def registry(name: str, image: str, directory: str) -> Command:
+    """Start a registry on the machine's own network, with its configuration and certificates in ``directory``."""
+    return Command(
+        (
+            *("docker", "run", "--detach", "--name", name, "--restart", "always", "--network", "host"),
+            *("--volume", f"{directory}/registry.yml:/etc/docker/registry/config.yml:ro"),
+            *("--volume", f"{directory}:{directory}:ro"),
+            *("--volume", f"{name}:/var/lib/registry"),
+            *("--log-opt", "max-size=10m", "--log-opt", "max-file=3"),
+            image,
+        )
+    )
+
+
+def container_remove(name: str) -> Command:
+    return Command(("docker", "rm", "--force", "--volumes", name))

@@ -1,0 +1,117 @@
+"""Taking a stack on a swarm down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from shutil import rmtree
+
+from cloudburst.commands import docker, firewall, machine
+from cloudburst.commands.command import Command
+from cloudburst.errors import CloudburstError, ConfigError, StackError
+from cloudburst.stack.lock import held
+from cloudburst.stack.swarm import compose, deploy, machines
+from cloudburst.stack.swarm.facts import MachineFacts
+from cloudburst.stack.swarm.runner import Runner, Say
+
+GONE_S = 180.0
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What a removal has led to."""
+
+    left: tuple[str, ...]
+    """What is still there of the stack: its volumes, if they were to stay."""
+
+
+def down(environ: Mapping[str, str], stack: str, say: Say, *, purge: bool) -> Removed:
+    """Take the stack down; ``purge`` also removes its volumes, images and everything that is kept here.
+
+    Raises StackError when something could not be removed: run it again.
+    """
+    paths, settings = deploy.known(environ, stack)
+    with (
+        deploy.explained(),
+        held(paths.lock, say, time.sleep, deploy.LOCK_WAIT_S),
+        deploy.reached(environ, paths, settings, say) as (runner, _hosts),
+    ):
+        there = deploy.read(runner, stack)
+        # First, so that a client that starts now is told that there is no stack.
+        paths.endpoints.unlink(missing_ok=True)
+        master = runner.names[0]
+        if there[master].manager:
+            _services(runner, master, stack)
+            _secrets(runner, master, there[master])
+        names = runner.names
+        with ThreadPoolExecutor(max_workers=len(names)) as pool:
+            # Workers leave before the master ends the swarm.
+            asked = [pool.submit(_machine, runner, name, stack, there, purge=purge) for name in names[1:]]
+            problems = [str(error) for one in asked if isinstance(error := one.exception(), CloudburstError)]
+        _machine(runner, master, stack, there, purge=purge, whole=settings.kind == "hosts")
+        after = deploy.read(runner, stack)
+        left = tuple(f"{host}: volume {name}" for host in names for name in sorted(after[host].volumes))
+        if problems or (purge and left):
+            raise StackError("\n".join([*problems, *left, "not everything could be removed: run it again"]))
+    if purge:
+        rmtree(paths.root)
+    return Removed(left)
+
+
+def logs(stack: str, service: str, *, follow: bool, tail: int) -> Command:
+    """Print a service's log. Raises ConfigError for a service that there is not."""
+    if service not in compose.SERVICES:
+        raise ConfigError(f"--logs: {service!r} is not a service; these are: {', '.join(compose.SERVICES)}")
+    return docker.service_logs(f"{stack}_{service}", follow=follow, tail=tail)
+
+
+def _services(runner: Runner, master: str, stack: str) -> None:
+    with runner.step(master, "stopping the services; jobs that run get their time to end"):
+        if runner.read(master, docker.services(stack)):
+            runner.do(master, docker.stack_remove(stack))
+        deadline = time.monotonic() + GONE_S
+        for name in runner.names:
+            while runner.read(name, docker.containers(stack)):
+                if time.monotonic() > deadline:
+                    raise StackError(f"{name}: containers of stack {stack} do not end; see `docker ps` there")
+                time.sleep(0.5)
+
+
+def _secrets(runner: Runner, master: str, there: MachineFacts) -> None:
+    if there.secrets:
+        runner.do(master, docker.secret_remove(sorted(there.secrets)))
+    if there.configs:
+        runner.do(master, docker.config_remove(sorted(there.configs)))
+
+
+def _machine(
+    runner: Runner,
+    host: str,
+    stack: str,
+    all_there: Mapping[str, MachineFacts],
+    *,
+    purge: bool,
+    whole: bool = True,
+) -> None:
+    """Everything of the stack on one machine; ``whole``: the swarm and firewall rules too."""
+    there = all_there[host]
+    if purge and there.volumes:
+        with runner.step(host, f"removing {len(there.volumes)} volumes"):
+            runner.do(host, docker.volume_remove(sorted(there.volumes)))
+    if not whole:
+        return
+    if there.swarm_state not in {"", "inactive"}:
+        with runner.step(host, "leaving the swarm"):
+            runner.do(host, docker.swarm_leave())
+    if there.docker:
+        runner.do(host, docker.container_remove(machines.registry_name(stack)))
+    if purge and there.images:
+        runner.do(host, docker.remove_images(sorted(there.images)))
+    ours = (f"{machines.directory(stack)}/", "/etc/docker/certs.d/")
+    files = [path for path in there.files if path.startswith(ours) and f":{machines.REGISTRY_PORT}/" in path]
+    files += [path for path in there.files if path.startswith(ours[0])]
+    runner.do(host, machine.remove_files(files))
+    if firewall.SCRIPT in there.files:
+        runner.do(host, firewall.remove(systemd=there.systemd))
