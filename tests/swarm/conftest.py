@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.swarm import images
 from tests.swarm.machines import Farm, Machine, why_not
 
 HERE = Path(__file__).parent
@@ -38,6 +39,7 @@ def farm() -> Iterator[Farm]:
     if reason:
         pytest.skip(reason)
     with Farm() as farm:
+        images.provide(farm)
         yield farm
 
 

@@ -10,7 +10,7 @@ from tests.swarm.process import run
 
 
 class Network:
-    """A bridge ``cbfarmN`` with 10.71.N.1/24. Its rules in iptables carry its name, so that they can be found again."""
+    """A bridge ``cbfarmN`` with 10.71.N.1/24. Its rules in iptables carry its name, to be found again."""
 
     def __init__(self, number: int) -> None:
         self.name = f"cbfarm{number}"
