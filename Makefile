@@ -9,7 +9,7 @@ SHELL_FILES := buildstack.sh .ci/run src/cloudburst/commands/repair_redis.sh ima
   images/install images/gateway/entry images/queue/entry images/queue/ready images/worker/entry images/worker/beats
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo stop test lint format docs bench chaos lock clean
+.PHONY: help setup setup-dev demo stop test lint format docs dashboards bench chaos lock clean
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ format: setup-dev ## Format the code and sort its imports
 
 docs: setup-dev ## Write docs/reference.md from what the commands say
 	$(BIN)/python docs/reference.py
+
+dashboards: setup-dev ## Write grafana/dashboards/*.json
+	$(BIN)/python grafana/dashboards.py
 
 bench: setup-dev .venv-bench ## Run all benchmarks, then print their table (an hour on two CPUs; BENCH="noop fork": only these)
 	@for name in $(BENCH); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit; done

@@ -38,6 +38,7 @@ OBSERVED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "slots",
             "slots_busy",
             "jobs_ended",
+            "jobs_per_s",
         ),
     ),
     MEASUREMENT_QUEUE: (
@@ -56,7 +57,7 @@ OBSERVED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     MEASUREMENT_REDIS: ((), ("memory_used_bytes", "memory_limit_bytes", "aof_bytes", "aof_ok")),
     MEASUREMENT_DISK: ((), ("free_bytes", "total_bytes")),
-    MEASUREMENT_BEGUN: (("ensemble",), ("function", "payload")),
+    MEASUREMENT_BEGUN: (("ensemble",), ("id", "function", "payload")),
     MEASUREMENT_ENSEMBLE: (
         ("ensemble",),
         (

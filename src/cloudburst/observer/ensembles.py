@@ -76,7 +76,7 @@ class EnsemblePoints:
         if last is None:
             # Their times are the ensemble's own: another observer after this one writes the same points.
             begun_ns = int(one.created_at * _NS)
-            told = {"function": one.function, "payload": one.payload[:12]}
+            told = {"id": one.id, "function": one.function, "payload": one.payload[:12]}
             yield line.encode(names.MEASUREMENT_BEGUN, told, tags, begun_ns)
             nothing = dict.fromkeys(_counts(one), 0) | {"progress_percent": 0.0}
             yield line.encode(names.MEASUREMENT_ENSEMBLE, nothing, tags, begun_ns)

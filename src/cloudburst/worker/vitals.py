@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import asdict
 
 import psutil
@@ -20,17 +21,17 @@ class Vitals:
     def __init__(self, config: WorkerConfig, points: PointWriter | None) -> None:
         self._config = config
         self._points = points if config.observe else None
-        self._next = 0.0
+        self._last = time.monotonic()
         self._recorded = 0
         psutil.cpu_percent()  # the next one says how busy the CPUs have been since this one
 
     def due(self, now: float) -> bool:
         """Whether it is time for a reading; ``now`` is monotonic."""
-        return now >= self._next
+        return now >= self._last + self._config.observe_s
 
     def take(self, now: float, *, slots: int, busy: int, recorded: int, kept_bytes: int) -> NodeReading:
         """Measure, and hand a point to the writer; ``recorded``: jobs that the worker made final so far."""
-        self._next = now + self._config.observe_s
+        elapsed_s, self._last = now - self._last, now
         memory = psutil.virtual_memory()
         disk = shutil.disk_usage(self._config.state_dir)
         reading = NodeReading(
@@ -43,7 +44,12 @@ class Vitals:
         )
         ended, self._recorded = recorded - self._recorded, recorded
         if self._points is not None:
-            fields = asdict(reading) | {"slots": slots, "slots_busy": busy, "jobs_ended": ended}
+            fields = asdict(reading) | {
+                "slots": slots,
+                "slots_busy": busy,
+                "jobs_ended": ended,
+                "jobs_per_s": ended / elapsed_s,
+            }
             text = line.encode(names.MEASUREMENT_NODE, fields, {"node": self._config.node})
             self._points.submit(text.encode(), "vitals of the node")
         return reading
