@@ -25,7 +25,9 @@ def test_a_host_is_written_as_for_ssh(text: str, target: Target) -> None:
     assert Target.parse(text) == target
 
 
-@pytest.mark.parametrize("text", ["", "root@", "-oProxyCommand=x", "a@-b", "m:ssh", "m;reboot", "a b", "$(x)"])
+@pytest.mark.parametrize(
+    "text", ["", "root@", "-oProxyCommand=x", "a@-b", "m:ssh", "m;reboot", "a b", "$(x)"]
+)
 def test_what_is_no_host_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="is not a host"):
         Target.parse(text)

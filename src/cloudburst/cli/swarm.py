@@ -79,7 +79,9 @@ def logs(stack: str, service: str, *, follow: bool, tail: int) -> None:
 def need(kind: Kind | None, flag: str) -> Kind:
     """Raise ConfigError for a stack that is not on a swarm."""
     if kind is None:
-        raise ConfigError(f"{flag} is for stacks on swarms (--hosts, --docker); docs/operating.md has the others")
+        raise ConfigError(
+            f"{flag} is for stacks on swarms (--hosts, --docker); docs/operating.md has the others"
+        )
     return kind
 
 

@@ -177,6 +177,7 @@ class Deployment:
             references, failures = Act(runner, self._wanted, steps, pool).carry_out()
         variables = self._variables(references)
         digest = compose.digest(self._compose, variables)
+        past = self._failed_before(runner)
         why = why_deploy(self._there[self._master.host], self._stack, digest)
         if why:
             with runner.step(self._master.host, f"deploying the services ({why})"):
@@ -186,18 +187,23 @@ class Deployment:
                 runner.do(self._master.host, command)
         changed = bool(why) or self._needed(steps)
         if not runner.dry:
-            self._wait(runner, digest, len(failures))
+            self._wait(runner, digest, len(failures), past)
             clean_up(runner, self._master.host, steps)
             self._publish()
         if failures:
             raise StackError("\n".join(str(error) for error in failures))
         return changed
 
-    def _wait(self, runner: Runner, digest: str, missing: int) -> None:
+    def _failed_before(self, runner: Runner) -> frozenset[str]:
+        services = self._there[self._master.host].services
+        restless = [name for name, service in services.items() if not service.settled]
+        return waiting.failed_tasks(runner, self._master.host, restless)
+
+    def _wait(self, runner: Runner, digest: str, missing: int, past: frozenset[str]) -> None:
         there = self._there[self._master.host].services.values()
         if not there or not all(one.settled and one.deployment == digest for one in there):
             with runner.step(self._master.host, "waiting for the services"):
-                waiting.until_settled(runner, self._master.host, self._stack, digest, SETTLE_S)
+                waiting.until_settled(runner, self._master.host, self._stack, digest, SETTLE_S, past)
         write_private(self._paths.ca, trusted(self._settings, self._certificates))
         nodes = sum(one.worker for one in self._machines) - missing
         waiting.until_answering(self.endpoints, nodes, ANSWER_S)

@@ -109,7 +109,9 @@ def find(name: str, master: MachineFacts, addresses: Mapping[str, str], stack: s
         raise StackError(f"{name!r} is not a node of stack {stack}; there are {there}")
     node = found[0]
     if node.id == master.node_id:
-        raise StackError(f"{name} is the master of stack {stack}, and cannot leave it: -d takes the stack down")
+        raise StackError(
+            f"{name} is the master of stack {stack}, and cannot leave it: -d takes the stack down"
+        )
     same = [host for host, address in addresses.items() if {host, address} & {node.hostname, node.address}]
     return Leaving(node, same[0] if same else "", stack)
 
@@ -140,7 +142,9 @@ def _check_there(leaving: Leaving, name: str) -> None:
             f"if it is gone for good: --drain {name} --lost"
         )
     if not leaving.host:
-        raise StackError(f"{name} is not among the stack's hosts: deploy with it named in --hosts, then drain it")
+        raise StackError(
+            f"{name} is not among the stack's hosts: deploy with it named in --hosts, then drain it"
+        )
 
 
 def _check_lost(leaving: Leaving, name: str) -> None:
@@ -192,7 +196,11 @@ def _out_of_swarm(runner: Runner, queue: Redis, leaving: Leaving) -> None:
         )
     with runner.step(leaving.host, "leaving the swarm"):
         runner.do(leaving.host, docker.swarm_leave())
-        _wait(f"{leaving.host} has left the swarm, which does not notice", GONE_S, lambda: _removed(runner, node))
+        _wait(
+            f"{leaving.host} has left the swarm, which does not notice",
+            GONE_S,
+            lambda: _removed(runner, node),
+        )
 
 
 def _removed(runner: Runner, node: Node) -> bool:
@@ -221,7 +229,9 @@ def _nothing(runner: Runner, host: str, command: Command) -> bool:
 def _forgotten(paths: SwarmPaths, settings: Settings, leaving: Leaving) -> None:
     """Take the host off the list, so that the next deployment does not take it back in."""
     stay = tuple(
-        host for host, target in zip(settings.hosts, settings.targets, strict=True) if target.host != leaving.host
+        host
+        for host, target in zip(settings.hosts, settings.targets, strict=True)
+        if target.host != leaving.host
     )
     replace(settings, hosts=stay).save(paths.settings)
 

@@ -48,7 +48,9 @@ def down(environ: Mapping[str, str], stack: str, say: Say, *, purge: bool) -> Re
         names = runner.names
         with ThreadPoolExecutor(max_workers=len(names)) as pool:
             # Workers leave before the master ends the swarm.
-            asked = [pool.submit(clear_machine, runner, name, stack, there, purge=purge) for name in names[1:]]
+            asked = [
+                pool.submit(clear_machine, runner, name, stack, there, purge=purge) for name in names[1:]
+            ]
             problems = [str(error) for one in asked if isinstance(error := one.exception(), CloudburstError)]
         clear_machine(runner, master, stack, there, purge=purge, whole=settings.kind == "hosts")
         after = deploy.read(runner, stack)
