@@ -42,7 +42,7 @@ def test_a_command_is_quoted_for_the_shell_over_there() -> None:
 
     assert argv[:2] == ("ssh", "-T")
     assert argv[-3:] == ("--", "m", "env 'V=1 2' echo 'a b' '$x' ';'")
-    assert ("-p", "22", "-l", "root") == argv[-7:-3]
+    assert argv[-7:-3] == ("-p", "22", "-l", "root")
 
 
 def test_whoever_is_not_root_uses_sudo_that_never_asks() -> None:

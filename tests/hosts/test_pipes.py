@@ -11,7 +11,6 @@ from cloudburst.commands.command import Command
 from cloudburst.errors import CommandError
 from cloudburst.hosts.pipes import piped
 
-
 Run = tuple[tuple[str, ...], Command]
 
 

@@ -62,7 +62,7 @@ class Where:
 
 
 def _which_stack(command: F) -> F:
-    """Options that every command has: where the stack is, and its name. They become one argument, ``where``."""
+    """Options that every command has: where the stack is, and its name. They become one argument."""
 
     @functools.wraps(command)
     def with_where(
@@ -94,7 +94,7 @@ def _where(is_local: bool, is_docker: bool, hosts: str | None, name: str | None)
         kind = known
     else:
         raise ConfigError("say where the stack is: --local, --docker or --hosts root@master,root@a")
-    usual = {"local": names.LOCAL_STACK, **STACK_NAMES}
+    usual = {"local": names.LOCAL_STACK, "docker": STACK_NAMES["docker"], "hosts": STACK_NAMES["hosts"]}
     return Where(kind, name or usual[kind], hosts)
 
 

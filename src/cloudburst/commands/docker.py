@@ -154,7 +154,7 @@ def containers(stack: str) -> Command:
 
 
 def registry(name: str, image: str, directory: str) -> Command:
-    """Start a registry on the machine's own network, with its configuration and certificates in ``directory``."""
+    """Start a registry on the machine's own network; its settings and certificates are in ``directory``."""
     return Command(
         (
             *("docker", "run", "--detach", "--name", name, "--restart", "always", "--network", "host"),

@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import BinaryIO, cast
 
 from cloudburst.commands.command import Command, mask
@@ -42,7 +43,9 @@ def piped(
             deaf = False
             try:
                 if command.stdin is not None:
-                    stdin.write(command.stdin.encode())
+                    if isinstance(command.stdin, Path):
+                        raise TypeError("a file is piped by whoever pipes")
+                    stdin.write(command.stdin.encode() if isinstance(command.stdin, str) else command.stdin)
                     stdin.flush()
                 yield Piped(stdin, stdout, complaints)
                 stdin.close()

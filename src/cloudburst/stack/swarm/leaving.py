@@ -117,7 +117,7 @@ def find(name: str, master: MachineFacts, addresses: Mapping[str, str], stack: s
 
 
 def progress(jobs: list[Held], node: str, now: float) -> str:
-    """What an operator wants to know of jobs that still run: ``a: 3 jobs still run, the longest for 4 min``."""
+    """What an operator wants to know of running jobs: ``a: 3 jobs still run, the longest for 4 min``."""
     if not jobs:
         return f"{node}: no jobs run there"
     longest = now - min(job.since for job in jobs)

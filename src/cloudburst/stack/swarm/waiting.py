@@ -7,6 +7,7 @@ import json
 import ssl
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Collection
 from urllib.error import HTTPError
 
@@ -21,18 +22,27 @@ from cloudburst.stack.swarm.facts import Service
 from cloudburst.stack.swarm.runner import Runner
 
 POLL_S = 1.0
+PATIENCE = 15
+"""Looks, after which a task that finds no node is worth telling."""
+
 ASK_S = 10.0
 
 
 def until_settled(
-    runner: Runner, master: str, stack: str, digest: str, timeout_s: float, past: frozenset[str] = frozenset()
+    runner: Runner,
+    master: str,
+    stack: str,
+    *,
+    digest: str,
+    timeout_s: float,
+    past: frozenset[str] = frozenset(),
 ) -> None:
     """Return when all services run as deployed. Tells each new reason of a task that fails.
 
     ``past``: tasks that had failed before. Raises StackError when an update was rolled back, or services
     still do not run after ``timeout_s``.
     """
-    told: set[str] = set()
+    seen: Counter[str] = Counter()
     deadline = time.monotonic() + timeout_s
     while True:
         there = state.parse(runner.read(master, machine.facts(stack)))
@@ -46,8 +56,9 @@ def until_settled(
                     f"{_reasons(runner, master, [one.name], past)}"
                 )
         for line in _task_errors(runner, master, [one.name for one in waiting], past):
-            if line not in told:
-                told.add(line)
+            seen[line] += 1
+            # While a service is replaced there is no room for the new one, for a moment.
+            if seen[line] == (PATIENCE if "no suitable node" in line else 1):
                 runner.say(f"  {line}")
         if time.monotonic() > deadline:
             names = [one.name for one in waiting]
