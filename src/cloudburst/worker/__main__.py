@@ -8,6 +8,7 @@ import sys
 from cloudburst import log
 from cloudburst.config import WorkerConfig, flag
 from cloudburst.errors import CloudburstError
+from cloudburst.worker import identities
 from cloudburst.worker.supervisor import Worker
 
 
@@ -15,7 +16,10 @@ def main() -> int:
     """Run one worker; returns the exit status."""
     try:
         log.configure(verbose=flag(os.environ, "CLOUDBURST_VERBOSE"))
-        return Worker(WorkerConfig.from_environ(os.environ), dict(os.environ)).run()
+        config = WorkerConfig.from_environ(os.environ)
+        if config.executor_uids:
+            identities.prepare(config.state_dir)
+        return Worker(config, dict(os.environ)).run()
     except CloudburstError as error:
         print(f"cloudburst worker: {error}", file=sys.stderr)  # noqa: T201 (the one line an operator reads)
         return error.exit_code
