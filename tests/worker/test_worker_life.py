@@ -52,7 +52,7 @@ def test_a_node_that_is_drained_starts_nothing_new_ends_what_runs_and_comes_back
     # and when the node is wanted again, the others run
     nodes.set_draining(stack.redis, "drained", False)
     assert len(stack.wait(ensemble)) == 6
-    assert state(stack, "drained") == "idle"
+    wait_until(lambda: state(stack, "drained") == "idle", 3, "the worker to say so")
     worker.terminate()
     assert worker.wait(20) == 0
 

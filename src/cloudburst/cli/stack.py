@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cloudburst import config, names
-from cloudburst.cli import swarm
+from cloudburst.cli import swarm, swarm_status
 from cloudburst.errors import ConfigError
 from cloudburst.model import Endpoints
 from cloudburst.stack import local
@@ -176,7 +176,7 @@ def status(where: Where) -> None:
     Exits with 0 when all is well, 3 when the stack is stopped, 4 when something is wrong with it.
     """
     if where.swarm:
-        raise ConfigError("--status of swarms: to come")
+        sys.exit(swarm_status.show(where.swarm, where.name))
     stack_name = where.name
     found = read_status(os.environ, stack_name)
     console = Console(highlight=False, markup=False)

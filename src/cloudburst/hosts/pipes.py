@@ -6,7 +6,6 @@ import contextlib
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import BinaryIO, cast
 
 from cloudburst.commands.command import Command, mask
@@ -42,10 +41,8 @@ def piped(
         try:
             deaf = False
             try:
-                if command.stdin is not None:
-                    if isinstance(command.stdin, Path):
-                        raise TypeError("a file is piped by whoever pipes")
-                    stdin.write(command.stdin.encode() if isinstance(command.stdin, str) else command.stdin)
+                if isinstance(command.stdin, str):
+                    stdin.write(command.stdin.encode())
                     stdin.flush()
                 yield Piped(stdin, stdout, complaints)
                 stdin.close()

@@ -109,15 +109,13 @@ def find(name: str, master: MachineFacts, addresses: Mapping[str, str], stack: s
         raise StackError(f"{name!r} is not a node of stack {stack}; there are {there}")
     node = found[0]
     if node.id == master.node_id:
-        raise StackError(
-            f"{name} is the master of stack {stack}, and cannot leave it: -d takes the stack down"
-        )
+        raise StackError(f"{name} is the master of stack {stack}, and cannot leave it; -d takes it down")
     same = [host for host, address in addresses.items() if {host, address} & {node.hostname, node.address}]
     return Leaving(node, same[0] if same else "", stack)
 
 
 def progress(jobs: list[Held], node: str, now: float) -> str:
-    """What an operator wants to know of running jobs: ``a: 3 jobs still run, the longest for 4 min``."""
+    """What an operator wants to know of a node: ``a: 3 jobs still run, the longest for 4 min``."""
     if not jobs:
         return f"{node}: no jobs run there"
     longest = now - min(job.since for job in jobs)

@@ -20,7 +20,7 @@ def password(paths: SwarmPaths) -> str:
 
 
 def url(environ: Mapping[str, str], stack: str) -> str:
-    """Where the queue is, with the operator's password. Raises ConfigError for a stack not known here."""
+    """Where the queue is, with the operator's password. Raises ConfigError for an unknown stack."""
     paths = SwarmPaths(config.stack_dir(environ, stack))
     parts = urllib.parse.urlsplit(config.endpoints(environ, stack).redis_url)
     login = f"{USER}:{urllib.parse.quote(password(paths), safe='')}"
