@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cloudburst import names
 from cloudburst.model import PayloadSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +56,15 @@ def test_every_environment_variable_is_documented():
 @pytest.mark.parametrize("key", [field.name for field in fields(PayloadSettings)])
 def test_every_key_of_cloudburst_toml_is_documented(key):
     assert f"| `{key}` |" in (ROOT / "docs" / "payloads.md").read_text()
+
+
+@pytest.mark.parametrize("measurement", names.OBSERVED)
+def test_what_a_stack_measures_is_documented(measurement):
+    rows = (ROOT / "docs" / "observing.md").read_text().splitlines()
+    (row,) = [row for row in rows if row.startswith(f"| `{measurement}` |")]
+
+    tags, fields = names.OBSERVED[measurement]
+    assert [name for name in (*tags, *fields) if f"`{name}`" not in row] == []
 
 
 def test_links_between_pages_lead_somewhere():

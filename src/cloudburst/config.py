@@ -138,6 +138,18 @@ def number(environ: Environ, name: str, default: float) -> float:
     return value
 
 
+def uids(environ: Environ, name: str) -> range:
+    """User numbers in the variable ``name``, such as 20000-29999; none when it is empty."""
+    text = environ.get(name, "")
+    if not text:
+        return range(0)
+    match = re.fullmatch(r"(\d+)-(\d+)", text)
+    first, last = (int(part) for part in match.groups()) if match else (0, 0)
+    if not 1000 <= first < last < 2**31:
+        raise ConfigError(f"{name}: should be two numbers from 1000 on, such as 20000-29999, got {text!r}")
+    return range(first, last + 1)
+
+
 def flag(environ: Environ, name: str, *, default: bool = False) -> bool:
     """Yes or no in the variable ``name``: 1, true, yes, on or 0, false, no, off."""
     text = environ.get(name, "").lower()
@@ -177,6 +189,8 @@ class WorkerConfig:
 
     ca_file: str = ""
     """PEM file of the only authority whose certificates are believed; "": those of this machine are."""
+    executor_uids: range = range(0)
+    """User numbers for executors, each of which gets its own; empty: they run as the worker's user."""
     environments_gb: float = 20.0
     """Environments and payloads that are not in use go, those first that were used least recently, if all
     together take more than so many gigabytes (10**9 bytes) on the disk."""
@@ -217,6 +231,7 @@ class WorkerConfig:
             grace_s=float(integer(environ, "CLOUDBURST_GRACE_S", 30)),
             image=environ.get("CLOUDBURST_IMAGE", ""),
             ca_file=environ.get("CLOUDBURST_CA_FILE", ""),
+            executor_uids=uids(environ, "CLOUDBURST_EXECUTOR_UIDS"),
             environments_gb=number(environ, "CLOUDBURST_ENVIRONMENTS_GB", 20.0),
             observe=flag(environ, "CLOUDBURST_OBSERVE"),
             observe_s=number(environ, "CLOUDBURST_OBSERVE_S", 10.0),

@@ -25,7 +25,9 @@ def test_a_host_is_written_as_for_ssh(text: str, target: Target) -> None:
     assert Target.parse(text) == target
 
 
-@pytest.mark.parametrize("text", ["", "root@", "-oProxyCommand=x", "a@-b", "m:ssh", "m;reboot", "a b", "$(x)"])
+@pytest.mark.parametrize(
+    "text", ["", "root@", "-oProxyCommand=x", "a@-b", "m:ssh", "m;reboot", "a b", "$(x)"]
+)
 def test_what_is_no_host_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="is not a host"):
         Target.parse(text)
@@ -40,7 +42,7 @@ def test_a_command_is_quoted_for_the_shell_over_there() -> None:
 
     assert argv[:2] == ("ssh", "-T")
     assert argv[-3:] == ("--", "m", "env 'V=1 2' echo 'a b' '$x' ';'")
-    assert ("-p", "22", "-l", "root") == argv[-7:-3]
+    assert argv[-7:-3] == ("-p", "22", "-l", "root")
 
 
 def test_whoever_is_not_root_uses_sudo_that_never_asks() -> None:

@@ -41,19 +41,6 @@ class Observed(MiniStack):
         self.influx.stop()
 
 
-@pytest.fixture
-def influx(tmp_path: Path) -> Iterator[Influx]:
-    """An empty database."""
-    for name in ("influxd", "nginx"):
-        program(name)
-    database = Influx(tmp_path)
-    try:
-        database.start()
-        yield database
-    finally:
-        database.stop()
-
-
 @pytest.fixture(scope="module")
 def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
     """With one worker of two slots on node ``a``; it and the observer measure twice a second."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.influx import Influx, program
 from tests.points.endpoint import Endpoint
 
 
@@ -25,3 +26,16 @@ def running_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpo
     endpoint.start()
     yield endpoint
     endpoint.kill()
+
+
+@pytest.fixture
+def influx(tmp_path: Path) -> Iterator[Influx]:
+    """An empty database."""
+    for name in ("influxd", "nginx"):
+        program(name)
+    database = Influx(tmp_path)
+    try:
+        database.start()
+        yield database
+    finally:
+        database.stop()

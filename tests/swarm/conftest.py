@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.swarm import images
-from tests.swarm.machines import Farm, Machine, why_not
+from tests.swarm.machines import Farm, Machine, missing_programs, why_not
 
 HERE = Path(__file__).parent
 
@@ -57,6 +58,10 @@ def farm() -> Iterator[Farm]:
     reason = why_not()
     if reason:
         pytest.skip(reason)
+    absent = missing_programs()
+    if absent:
+        reason = f"virtual machines need {', '.join(absent)}: install them (.ci/run does, on Debian)"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     with Farm() as farm:
         images.provide(farm)
         yield farm

@@ -12,7 +12,9 @@ import fcntl
 import json
 import os
 import shlex
+import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
@@ -228,13 +230,11 @@ class Farm:
 
 
 def why_not() -> str | None:
-    """Why there can be no virtual machines here; None: there can."""
+    """Why there can be no virtual machines here, whatever is installed; None: there can."""
+    if sys.platform != "linux":
+        return "virtual machines need Linux"
     if os.geteuid() != 0:
         return "virtual machines need root"
-    programs = ("unshare", "ip", "iptables", "iptables-save", "ssh", "ssh-keygen", "debootstrap", "setpriv")
-    missing = [name for name in programs if run(["which", name], check=False).returncode]
-    if missing:
-        return f"virtual machines need {', '.join(missing)}: install them (.ci/run does, on Debian)"
     if not dict(hierarchies()):
         return "virtual machines need cgroups: none are mounted on this machine"
     probe = cache.directory() / f"probe-{os.getpid()}"
@@ -253,6 +253,12 @@ def why_not() -> str | None:
     finally:
         cache.remove(probe)
     return None
+
+
+def missing_programs() -> list[str]:
+    """What would have to be installed first."""
+    programs = ("unshare", "setpriv", "ip", "iptables", "iptables-save", "ssh", "ssh-keygen", "debootstrap")
+    return [name for name in programs if shutil.which(name) is None]
 
 
 def _claim() -> tuple[IO[str], int]:

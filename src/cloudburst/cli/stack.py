@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cloudburst import config, names
-from cloudburst.cli import swarm
+from cloudburst.cli import swarm, swarm_status
 from cloudburst.errors import ConfigError
 from cloudburst.model import Endpoints
 from cloudburst.stack import local
@@ -62,7 +62,7 @@ class Where:
 
 
 def _which_stack(command: F) -> F:
-    """Options that every command has: where the stack is, and its name. They become one argument, ``where``."""
+    """Options that every command has: where the stack is, and its name. They become one argument."""
 
     @functools.wraps(command)
     def with_where(
@@ -94,7 +94,7 @@ def _where(is_local: bool, is_docker: bool, hosts: str | None, name: str | None)
         kind = known
     else:
         raise ConfigError("say where the stack is: --local, --docker or --hosts root@master,root@a")
-    usual = {"local": names.LOCAL_STACK, **STACK_NAMES}
+    usual = {"local": names.LOCAL_STACK, "docker": STACK_NAMES["docker"], "hosts": STACK_NAMES["hosts"]}
     return Where(kind, name or usual[kind], hosts)
 
 
@@ -176,7 +176,7 @@ def status(where: Where) -> None:
     Exits with 0 when all is well, 3 when the stack is stopped, 4 when something is wrong with it.
     """
     if where.swarm:
-        raise ConfigError("--status of swarms: to come")
+        sys.exit(swarm_status.show(where.swarm, where.name))
     stack_name = where.name
     found = read_status(os.environ, stack_name)
     console = Console(highlight=False, markup=False)

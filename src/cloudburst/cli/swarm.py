@@ -45,7 +45,7 @@ def up(kind: Kind, stack: str, said: Mapping[str, Any], *, dry: bool) -> None:
         **{name: _path(name, said[name]) for name in WISHES if said.get(name) is not None},
         builds=config.for_builds(os.environ),
     )
-    done = deploy.up(os.environ, REPOSITORY, kind, stack, wishes, talk.print, dry=dry)
+    done = deploy.up(os.environ, REPOSITORY, stack, wishes, talk.print, kind=kind, dry=dry)
     if done is None:
         talk.print("nothing was changed: this was a dry run")
         return
@@ -106,7 +106,7 @@ def restore(kind: Kind, stack: str, directory: Path, *, force: bool) -> None:
         changed = saving.restore(site, Folder(directory.absolute()), force=force)
     if changed:
         say("deploying again with the passwords that were saved")
-        deploy.up(os.environ, REPOSITORY, kind, stack, Wishes(), say)
+        deploy.up(os.environ, REPOSITORY, stack, Wishes(), say, kind=kind)
     say(f"stack {stack} is as it was saved in {directory} ({_minutes(time.monotonic() - began)})")
 
 

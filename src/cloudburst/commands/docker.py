@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from cloudburst.commands.command import Command
 
@@ -124,13 +124,14 @@ def services(stack: str) -> Command:
     )
 
 
-def tasks(services_: Sequence[str]) -> Command:
-    """Print a JSON object per task, latest first: Name, Node, DesiredState, CurrentState, Error."""
+def tasks(services_: Collection[str]) -> Command:
+    """Print a JSON object per task, latest first: ID, Name, Node, DesiredState, CurrentState, Error."""
     return Command(("docker", "service", "ps", "--no-trunc", "--format", "{{json .}}", *services_))
 
 
 def service_logs(service: str, *, follow: bool, tail: int) -> Command:
-    words = ["--timestamps", "--raw", "--tail", str(tail), *(["--follow"] if follow else [])]
+    """Print what a service, or a task by its ID, has written: stdout and stderr as they were."""
+    words = ["--raw", "--tail", str(tail), *(["--follow"] if follow else [])]
     return Command(("docker", "service", "logs", *words, service))
 
 
@@ -153,7 +154,7 @@ def containers(stack: str) -> Command:
 
 
 def registry(name: str, image: str, directory: str) -> Command:
-    """Start a registry on the machine's own network, with its configuration and certificates in ``directory``."""
+    """Start a registry on the machine's own network; its settings and certificates are in ``directory``."""
     return Command(
         (
             *("docker", "run", "--detach", "--name", name, "--restart", "always", "--network", "host"),

@@ -139,7 +139,7 @@ class SshHost:
             )
         if "resolve hostname" in stderr:
             return "Is the name right?"
-        return f"Does it run, and does it let this machine in (firewall, port)? Try: {login} (waited {CONNECT_S} s)"
+        return f"Does it run, and let this machine in (firewall, port)? Try: {login} (waited {CONNECT_S} s)"
 
 
 def _socket(directory: Path, target: Target) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 
 import redis
@@ -17,6 +18,7 @@ READ_ONLY = (
     "queue-dash shows and changes nothing, so that ensembles keep count of their jobs: "
     "use `cloudburst retry` and `cloudburst cancel`, or for jobs of plain RQ `rq requeue`"
 )
+REGISTRIES = ("queued", "started", "finished", "failed", "deferred", "scheduled", "canceled")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 # The dashboard's buttons for what is refused here; it hides those for deleting itself.
@@ -38,6 +40,7 @@ def make_app(redis_url: str, *, host: str) -> Flask:
     app.config["RQ_DASHBOARD_DISABLE_DELETE"] = True
     setup_rq_connection(app)
     app.before_request(_refuse_changes)
+    app.before_request(_refuse_nonsense)
     if host in LOOPBACK:
         app.before_request(_refuse_foreign_names)
     app.after_request(_hide_buttons)
@@ -51,6 +54,20 @@ def _refuse_changes() -> tuple[dict[str, str], int] | None:
     if request.method in {"GET", "HEAD"} and request.endpoint != "rq_dashboard.requeue_all":
         return None
     return {"status": "READ-ONLY", "error": READ_ONLY}, 403
+
+
+def _refuse_nonsense() -> tuple[str, int] | None:
+    """Addresses that no page refers to; rq-dashboard answers some of them with 500."""
+    asked: dict[str, str | int] = {"instance_number": 0, "registry_name": "queued", "job_id": "a"}
+    asked |= {"per_page": 1, "page": 1} | (request.view_args or {})
+    if (
+        asked["instance_number"] == 0
+        and asked["registry_name"] in REGISTRIES
+        and all(str(asked[name]).isdecimal() and int(asked[name]) > 0 for name in ("per_page", "page"))
+        and re.fullmatch(r"[\w-]+", str(asked["job_id"]))
+    ):
+        return None
+    return "There is no such page.", 404
 
 
 def _refuse_foreign_names() -> tuple[str, int] | None:

@@ -155,7 +155,7 @@ class Worker:
             self._slots.end_idle(self._provisioner.evict(in_use, crowded=crowded))
 
     def _show_life(self) -> None:
-        """Health checks look at this file's time. Without Redis it goes on: no restart would bring that back."""
+        """Health checks look at this file's time. It says nothing of Redis, which no restart brings back."""
         with contextlib.suppress(OSError):
             os.utime(self._state_lock.fileno())
 

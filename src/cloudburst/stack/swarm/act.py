@@ -34,7 +34,7 @@ class Act:
         self._token: Future[str] = Future()
 
     def carry_out(self) -> tuple[dict[str, str], list[CloudburstError]]:
-        """Take all steps. Returns the images by digest, and what has failed on machines other than the master.
+        """Take all steps. Returns the images by digest, and what failed on machines other than the master.
 
         Raises CommandError when something fails on the master: nothing can be done without.
         """

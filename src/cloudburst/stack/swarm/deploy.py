@@ -57,11 +57,11 @@ class Deployed:
 def up(
     environ: Mapping[str, str],
     root: Path,
-    kind: Kind,
     stack: str,
     wishes: Wishes,
     say: Say,
     *,
+    kind: Kind,
     dry: bool = False,
 ) -> Deployed | None:
     """Deploy the stack, or what is missing or wrong of it; ``root`` is the project's checkout.
@@ -76,7 +76,15 @@ def up(
         paths.make()
         with reached(environ, paths, settings, say, dry=dry) as (runner, hosts):
             there = read(runner, stack)
-            deployment = Deployment(paths, root, stack, settings, hosts, there, wishes)
+            deployment = Deployment(
+                paths=paths,
+                root=root,
+                stack=stack,
+                settings=settings,
+                hosts=hosts,
+                there=there,
+                wishes=wishes,
+            )
             settings.save(paths.settings)
             changed = deployment.carry_out(runner)
             if dry:
@@ -139,6 +147,7 @@ class Deployment:
 
     def __init__(
         self,
+        *,
         paths: SwarmPaths,
         root: Path,
         stack: str,
@@ -177,6 +186,7 @@ class Deployment:
             references, failures = Act(runner, self._wanted, steps, pool).carry_out()
         variables = self._variables(references)
         digest = compose.digest(self._compose, variables)
+        past = self._failed_before(runner)
         why = why_deploy(self._there[self._master.host], self._stack, digest)
         if why:
             with runner.step(self._master.host, f"deploying the services ({why})"):
@@ -186,18 +196,25 @@ class Deployment:
                 runner.do(self._master.host, command)
         changed = bool(why) or self._needed(steps)
         if not runner.dry:
-            self._wait(runner, digest, len(failures))
+            self._wait(runner, digest, len(failures), past)
             clean_up(runner, self._master.host, steps)
             self._publish()
         if failures:
             raise StackError("\n".join(str(error) for error in failures))
         return changed
 
-    def _wait(self, runner: Runner, digest: str, missing: int) -> None:
+    def _failed_before(self, runner: Runner) -> frozenset[str]:
+        services = self._there[self._master.host].services
+        restless = [name for name, service in services.items() if not service.settled]
+        return waiting.failed_tasks(runner, self._master.host, restless)
+
+    def _wait(self, runner: Runner, digest: str, missing: int, past: frozenset[str]) -> None:
         there = self._there[self._master.host].services.values()
         if not there or not all(one.settled and one.deployment == digest for one in there):
             with runner.step(self._master.host, "waiting for the services"):
-                waiting.until_settled(runner, self._master.host, self._stack, digest, SETTLE_S)
+                waiting.until_settled(
+                    runner, self._master.host, self._stack, digest=digest, timeout_s=SETTLE_S, past=past
+                )
         write_private(self._paths.ca, trusted(self._settings, self._certificates))
         nodes = sum(one.worker for one in self._machines) - missing
         waiting.until_answering(self.endpoints, nodes, ANSWER_S)
@@ -279,7 +296,7 @@ def endpoints(stack: str, settings: Settings, secret: Secrets, host: str, paths:
 
 
 def trusted(settings: Settings, own: Certificates) -> str:
-    """The authorities that clients trust: the stack's; with a certificate of the user's, the usual ones too."""
+    """The authorities that clients trust: the stack's; for a user's certificate, the usual ones too."""
     if not settings.tls_cert:
         return own.authority
     usual = Path("/etc/ssl/certs/ca-certificates.crt")

@@ -72,7 +72,7 @@ class MachineFacts:
     """Image of the stack's registry, if that runs here."""
     volumes: frozenset[str] = frozenset()
     images: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """The stack's images that are here: ID, and digest in the registry ("" if it is not there), by reference."""
+    """The stack's images here, by reference: ID, and digest in the registry ("" if it is not there)."""
     nodes: tuple[Node, ...] = ()
     services: Mapping[str, Service] = field(default_factory=dict)
     secrets: frozenset[str] = frozenset()

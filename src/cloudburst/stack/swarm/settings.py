@@ -50,9 +50,9 @@ class Settings:
     ssh_config: str = ""
     """A file in place of ~/.ssh/config; "" for that."""
     private_interface: str = ""
-    """The network interface by which nodes reach one another; "": by whatever they are reached at from here."""
+    """The network interface by which nodes reach one another; "": as they are reached from here."""
     tls_cert: str = ""
-    """A certificate for the gateway that is not the stack's own, with its chain; "" for the stack's own."""
+    """A certificate for the gateway that is not the stack's own, with its chain; "" for its own."""
     tls_key: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
     """For the compose file."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import ssl
 import time
 import urllib.request
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from urllib.error import HTTPError
 
 import redis
 
 from cloudburst.commands import docker, machine
-from cloudburst.errors import StackError
+from cloudburst.errors import CommandError, StackError
 from cloudburst.model import Endpoints
 from cloudburst.rqwire.workers import workers
 from cloudburst.stack.swarm import facts as state
@@ -20,19 +22,28 @@ from cloudburst.stack.swarm.facts import Service
 from cloudburst.stack.swarm.runner import Runner
 
 POLL_S = 1.0
-ASK_S = 5.0
+PATIENCE = 15
+"""Looks, after which a task that finds no node is worth telling."""
 
-_FAILED_TASKS = {"Failed", "Rejected"}
+ASK_S = 10.0
 
 
-def until_settled(runner: Runner, master: str, stack: str, digest: str, timeout_s: float) -> None:
+def until_settled(
+    runner: Runner,
+    master: str,
+    stack: str,
+    *,
+    digest: str,
+    timeout_s: float,
+    past: frozenset[str] = frozenset(),
+) -> None:
     """Return when all services run as deployed. Tells each new reason of a task that fails.
 
-    Raises StackError when an update was rolled back, or services still do not run after ``timeout_s``.
+    ``past``: tasks that had failed before. Raises StackError when an update was rolled back, or services
+    still do not run after ``timeout_s``.
     """
-    told: set[str] = set()
+    seen: Counter[str] = Counter()
     deadline = time.monotonic() + timeout_s
-    began = time.time()
     while True:
         there = state.parse(runner.read(master, machine.facts(stack)))
         waiting = [one for one in there.services.values() if not one.settled or one.deployment != digest]
@@ -42,17 +53,19 @@ def until_settled(runner: Runner, master: str, stack: str, digest: str, timeout_
             if one.update in {"paused", "rollback_completed", "rollback_paused"}:
                 raise StackError(
                     f"{one.name}: the update did not work out and was taken back ({one.update})"
-                    f"{_reasons(runner, master, [one.name])}"
+                    f"{_reasons(runner, master, [one.name], past)}"
                 )
-        for line in _task_errors(runner, master, [one.name for one in waiting], began):
-            if line not in told:
-                told.add(line)
+        for line in _task_errors(runner, master, [one.name for one in waiting], past):
+            seen[line] += 1
+            # While a service is replaced there is no room for the new one, for a moment.
+            if seen[line] == (PATIENCE if "no suitable node" in line else 1):
                 runner.say(f"  {line}")
         if time.monotonic() > deadline:
             names = [one.name for one in waiting]
             raise StackError(
                 f"after {timeout_s:g} s these services do not run: "
-                f"{', '.join(_count(one) for one in waiting)}{_reasons(runner, master, names)}\n"
+                f"{', '.join(_count(one) for one in waiting)}"
+                f"{_reasons(runner, master, names, past)}\n"
                 f"See their logs: --logs {waiting[0].name.removeprefix(f'{stack}_')}; then deploy again"
             )
         time.sleep(POLL_S)
@@ -105,19 +118,38 @@ def _count(service: Service) -> str:
     return f"{service.name} ({service.running} of {service.wanted}{update})"
 
 
-def _reasons(runner: Runner, master: str, services: list[str]) -> str:
-    return "".join(f"\n  {line}" for line in _task_errors(runner, master, services, 0.0)[:10])
+def failed_tasks(runner: Runner, master: str, services: Collection[str]) -> frozenset[str]:
+    """IDs of the tasks that have failed so far."""
+    return frozenset(task["ID"] for task in _tasks(runner, master, services) if task["Error"])
 
 
-def _task_errors(runner: Runner, master: str, services: list[str], _since: float) -> list[str]:
-    """Why tasks have failed, or wait: ``queue on m: No such image: ...``, latest first, once each."""
+def _reasons(runner: Runner, master: str, services: Collection[str], past: Collection[str]) -> str:
+    return "".join(f"\n  {line}" for line in _task_errors(runner, master, services, past)[:10])
+
+
+def _task_errors(runner: Runner, master: str, services: Collection[str], past: Collection[str]) -> list[str]:
+    """Why tasks have failed, or wait: ``swarm_queue on m: No such image: ...``, latest first, once each."""
+    found: dict[str, str] = {}
+    for task in _tasks(runner, master, services):
+        if task["Error"] and task["ID"] not in past:
+            name = task["Name"].strip().removeprefix("\\_ ").rpartition(".")[0]
+            node = f" on {task['Node']}" if task["Node"] else ""
+            line = f"{name}{node}: {task['Error'].strip(chr(34))}"
+            if line not in found:
+                found[line] = _log(runner, master, task["ID"]) if "non-zero" in line else ""
+    return [line + log for line, log in found.items()]
+
+
+def _log(runner: Runner, master: str, task: str) -> str:
+    """The last lines of a task that has ended, each on a line of its own."""
+    with contextlib.suppress(CommandError):  # its container is gone, or its node
+        lines: list[str] = []
+        runner.follow(master, docker.service_logs(task, follow=False, tail=5), lines.append, ASK_S)
+        return "".join(f"\n    {line}" for line in lines[-5:])
+    return ""
+
+
+def _tasks(runner: Runner, master: str, services: Collection[str]) -> list[dict[str, str]]:
     if not services:
         return []
-    found: dict[str, None] = {}
-    for line in runner.read(master, docker.tasks(services)).splitlines():
-        task = json.loads(line)
-        if task["Error"]:
-            name = task["Name"].strip().rpartition(".")[0].removeprefix("\\_ ")
-            node = f" on {task['Node']}" if task["Node"] else ""
-            found[f"{name}{node}: {task['Error'].strip(chr(34))}"] = None
-    return list(found)
+    return [json.loads(line) for line in runner.read(master, docker.tasks(services)).splitlines()]
