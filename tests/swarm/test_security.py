@@ -18,7 +18,7 @@ from tests.swarm.scan import open_ports
 
 METADATA = "169.254.169.254"
 METADATA_TEXT = "what a cloud tells its machines"
-# What a stack leaves lying about on a machine where others look: descriptions, histories, logs, command lines.
+# What a stack leaves where others look: descriptions, histories, logs, command lines.
 LOOKED_AT = """
 exec 2>/dev/null
 docker ps -aq | xargs -r docker inspect
