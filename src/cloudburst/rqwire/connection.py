@@ -39,8 +39,8 @@ class _PinnedConnection(redis.SSLConnection):
 
 
 QUIET_S = 20
-"""A connection on which the other side has acknowledged nothing for so long is taken for broken: by the kernel,
-also where we only listen."""
+"""A connection on which the other side has acknowledged nothing for so long is broken, says the kernel then.
+It says so where we only listen, too."""
 
 _KEEPALIVE = {
     "TCP_KEEPIDLE": QUIET_S // 2,
