@@ -24,13 +24,14 @@ class Observed(MiniStack):
 
     def start(self) -> None:
         self.redis_server.start()
+        self.redis_server.url_of("worker")
         self.start_filestore()
         self.influx.start()
         self.connect()
 
     def observer(self, **settings: str) -> None:
         environ = {
-            "CLOUDBURST_REDIS_URL": self.redis_server.url,
+            "CLOUDBURST_REDIS_URL": self.redis_server.url_of("observer"),
             "CLOUDBURST_OBSERVED_DISK": str(self.directory),
             "INFLUX_URL": self.influx.url,
         }

@@ -39,8 +39,16 @@ _TRANSACTIONS = ("+multi", "+exec", "+discard", "+watch", "+unwatch")
 _WRITER = ("+@connection", *_DATA, *_SAFE, *_CONNECTION, *_KEYS, *_LIVES, *_SCRIPTS, *_TRANSACTIONS)
 _READER = ("+@connection", "+@read", *_SAFE, "-scan", "-randomkey", *_CONNECTION, *_TRANSACTIONS)
 
-_ENSEMBLES = ("~rq:*", "~cb:ens:*", "~cb:open:*", "~cb:lease:*", "~cb:output:*")
-_WORKERS = ("~cb:build:*", "~cb:full:*", "~cb:reaped:*", "~cb:recent:*", "~cb:swept:*", "~cb:nodes")
+_ENSEMBLES = ("~rq:*", "~cb:ens:*", "~cb:open:*", "~cb:lease:*", "~cb:output:*", "~cb:stats")
+_WORKERS = (
+    "~cb:build:*",
+    "~cb:full:*",
+    "~cb:reaped:*",
+    "~cb:recent:*",
+    "~cb:swept:*",
+    "~cb:nodes",
+    "~cb:stats",
+)
 
 _ORDERS = "&rq:pubsub:*"
 """Channels on which workers are told what to do."""
