@@ -6,10 +6,11 @@ SEEDS ?= 1 2 3
 BIN := .venv/bin
 BENCH ?= noop redis_cpu enqueue memory submit_million counters fork tail million scale net3 environments
 SHELL_FILES := buildstack.sh .ci/run src/cloudburst/commands/repair_redis.sh images/answers images/prepare \
-  images/install images/gateway/entry images/queue/entry images/queue/ready images/worker/entry images/worker/beats
+  images/install images/gateway/entry images/queue/entry images/queue/ready images/worker/entry images/worker/beats \
+  $(wildcard tests/swarm/machine/*) tests/swarm/images/influx1/entry
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo stop test lint format docs dashboards bench chaos lock clean
+.PHONY: help setup setup-dev demo stop test test-swarm lint format docs dashboards bench chaos lock clean
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +30,9 @@ stop: setup ## Stop the local stack; results and files stay
 
 test: lint ## Everything that .ci/run checks: lint, types, layers, tests
 	$(BIN)/pytest
+
+test-swarm: setup-dev ## The tests that need virtual machines, only: as root, on Linux
+	$(BIN)/pytest tests/swarm
 
 lint: setup-dev ## Style, types and layers
 	$(BIN)/ruff check

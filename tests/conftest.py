@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from cloudburst.rqwire import acl
 from tests.wait import wait_until
 
 
@@ -30,14 +31,17 @@ class RedisServer:
         self.directory = directory
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.login = ""
+        """User and password, with a colon between them, of who may ask whether it is up."""
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *arguments: str) -> None:
         settings = {"port": self.port, "bind": "127.0.0.1", "dir": self.directory, "appendonly": "yes"}
         settings |= {"save": "", "maxmemory-policy": "noeviction", "loglevel": "warning"}
         argv = [
             redis_binary(),
             *(str(part) for key, value in settings.items() for part in (f"--{key}", value)),
+            *arguments,
         ]
         self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
         wait_until(self._answers, 10, "redis-server to answer")
@@ -56,7 +60,20 @@ class RedisServer:
         self.process.send_signal(signal.SIGCONT)
 
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port)
+        user, _, password = self.login.partition(":")
+        return redis.Redis(port=self.port, username=user or None, password=password or None)
+
+    def url_of(self, role: acl.Role) -> str:
+        """The URL for a user with that role, who is made; everybody else may do everything."""
+        words = ("on", f">{role}-password", "resetkeys", "resetchannels", "-@all", *acl.rules(role))
+        self.client().execute_command("ACL", "SETUSER", role, *words)
+        return f"redis://{role}:{role}-password@127.0.0.1:{self.port}/0"
+
+    def refused(self) -> set[tuple[str, str, str]]:
+        """What users were not allowed to do: user, reason, and what."""
+        told = {(each["username"], each["reason"], each["object"]) for each in self.client().acl_log()}
+        # redis-py tells its version, and goes on when Redis does not want to know it.
+        return {each for each in told if each[2] not in {"client", "client|setinfo"}}
 
     def _answers(self) -> bool:
         try:

@@ -9,7 +9,7 @@ import re
 import tomllib
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from cloudburst import names
@@ -61,7 +61,9 @@ def endpoints(environ: Environ, stack: str | None = None) -> Endpoints:
         raise ConfigError(
             f"no stack {name!r} is known here ({path} does not exist): start it with {start}"
         ) from None
-    return Endpoints.from_json(text, str(path))
+    found = Endpoints.from_json(text, str(path))
+    # Beside it, as a rule: so the directory can be copied to other machines.
+    return replace(found, ca_file=str(path.parent / found.ca_file)) if found.ca_file else found
 
 
 def secret(environ: Environ, name: str, default: str = "") -> str:
@@ -136,6 +138,18 @@ def number(environ: Environ, name: str, default: float) -> float:
     return value
 
 
+def uids(environ: Environ, name: str) -> range:
+    """User numbers in the variable ``name``, such as 20000-29999; none when it is empty."""
+    text = environ.get(name, "")
+    if not text:
+        return range(0)
+    match = re.fullmatch(r"(\d+)-(\d+)", text)
+    first, last = (int(part) for part in match.groups()) if match else (0, 0)
+    if not 1000 <= first < last < 2**31:
+        raise ConfigError(f"{name}: should be two numbers from 1000 on, such as 20000-29999, got {text!r}")
+    return range(first, last + 1)
+
+
 def flag(environ: Environ, name: str, *, default: bool = False) -> bool:
     """Yes or no in the variable ``name``: 1, true, yes, on or 0, false, no, off."""
     text = environ.get(name, "").lower()
@@ -162,6 +176,7 @@ class WorkerConfig:
     state_dir: Path
     """Payloads, environments, scratch directories and the spool of this worker."""
     slots: int
+    """0: as many as an operator wishes of the node, else as many as it has CPUs."""
     queue: str = names.QUEUE
     node: str = ""
     allow_pickle: bool = False
@@ -172,6 +187,10 @@ class WorkerConfig:
     image: str = ""
     """Digest of the image that the worker runs in; "" outside of one."""
 
+    ca_file: str = ""
+    """PEM file of the only authority whose certificates are believed; "": those of this machine are."""
+    executor_uids: range = range(0)
+    """User numbers for executors, each of which gets its own; empty: they run as the worker's user."""
     environments_gb: float = 20.0
     """Environments and payloads that are not in use go, those first that were used least recently, if all
     together take more than so many gigabytes (10**9 bytes) on the disk."""
@@ -190,12 +209,13 @@ class WorkerConfig:
         host = environ.get("REDIS_HOST") or "127.0.0.1"
         port = integer(environ, "REDIS_PORT", names.PORT_QUEUE, low=1)
         password = urllib.parse.quote(secret(environ, "REDIS_PASSWORD"), safe="")
-        login = f":{password}@" if password else ""
+        user = urllib.parse.quote(environ.get("REDIS_USERNAME", ""), safe="")
+        login = f"{user}:{password}@" if password else ""
         file_host = environ.get("FILE_HOST") or "127.0.0.1"
         file_port = integer(environ, "FILE_HOST_PORT", names.PORT_FILESTORE, low=1)
         state_dir = environ.get("CLOUDBURST_STATE_DIR") or str(home(environ) / "worker")
         return cls(
-            redis_url=environ.get("CLOUDBURST_REDIS_URL") or f"redis://{login}{host}:{port}/0",
+            redis_url=secret(environ, "CLOUDBURST_REDIS_URL") or f"redis://{login}{host}:{port}/0",
             filestore_url=environ.get("CLOUDBURST_FILESTORE_URL") or f"http://{file_host}:{file_port}",
             filestore_token=secret(environ, "FILE_HOST_TOKEN"),
             influx_url=environ.get("INFLUX_URL", ""),
@@ -203,13 +223,15 @@ class WorkerConfig:
             influx_org=environ.get("INFLUX_ORG") or names.ORG,
             influx_bucket=environ.get("INFLUX_BUCKET") or names.BUCKET,
             state_dir=Path(state_dir).absolute(),
-            slots=integer(environ, "CLOUDBURST_SLOTS", os.cpu_count() or 1, low=1),
+            slots=integer(environ, "CLOUDBURST_SLOTS", 0),
             queue=environ.get("CLOUDBURST_QUEUE") or names.QUEUE,
             node=environ.get("CLOUDBURST_NODE") or os.uname().nodename,
             allow_pickle=flag(environ, "CLOUDBURST_ALLOW_PICKLE"),
             lease_s=float(integer(environ, "CLOUDBURST_LEASE_S", 15, low=1)),
             grace_s=float(integer(environ, "CLOUDBURST_GRACE_S", 30)),
             image=environ.get("CLOUDBURST_IMAGE", ""),
+            ca_file=environ.get("CLOUDBURST_CA_FILE", ""),
+            executor_uids=uids(environ, "CLOUDBURST_EXECUTOR_UIDS"),
             environments_gb=number(environ, "CLOUDBURST_ENVIRONMENTS_GB", 20.0),
             observe=flag(environ, "CLOUDBURST_OBSERVE"),
             observe_s=number(environ, "CLOUDBURST_OBSERVE_S", 10.0),

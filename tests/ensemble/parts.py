@@ -120,7 +120,7 @@ def _answers(url: str) -> bool:
 def endpoints(redis_server: RedisServer, filestore_url: str) -> Endpoints:
     return Endpoints(
         stack="test",
-        redis_url=redis_server.url,
+        redis_url=redis_server.url_of("client"),
         filestore_url=filestore_url,
         filestore_token=TOKEN,
         influx_url="",

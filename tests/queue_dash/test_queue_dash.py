@@ -77,7 +77,7 @@ def dash(redis_server: RedisServer, tmp_path: Path) -> Iterator[str]:
     """The URL of a queue-dash process."""
     port = free_port()
     url_file = tmp_path / "redis-url"
-    url_file.write_text(redis_server.url)
+    url_file.write_text(redis_server.url_of("dash"))
     settings = {"CLOUDBURST_DASH_PORT": str(port), "CLOUDBURST_REDIS_URL_FILE": str(url_file)}
     process = subprocess.Popen(
         [sys.executable, "-m", "cloudburst.queue_dash"], env=os.environ | settings, stderr=subprocess.DEVNULL
@@ -87,6 +87,7 @@ def dash(redis_server: RedisServer, tmp_path: Path) -> Iterator[str]:
     yield url
     process.terminate()
     process.wait()
+    assert redis_server.refused() == set()
 
 
 def answers(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""A Debian as a cloud's image has it, made once: the disk that every machine starts with, and a base for images."""
+"""A Debian as a cloud's image has it, made once: every machine's disk at first, and a base for images."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ deb http://deb.debian.org/debian {SUITE} main
 deb http://deb.debian.org/debian {SUITE}-updates main
 deb http://deb.debian.org/debian-security {SUITE}-security main
 """
+DOCUMENTATION = ("/usr/share/doc", "/usr/share/info", "/usr/share/man", "/usr/share/locale")
 HERE = Path(__file__).parent
 # Those whom this machine trusts beyond Debian's own list: a proxy of its own, maybe.
 EXTRA_CERTIFICATES = Path("/usr/local/share/ca-certificates")
@@ -26,7 +27,7 @@ EXTRA_CERTIFICATES = Path("/usr/local/share/ca-certificates")
 
 def image_tree() -> Path:
     """The root file system of the smallest Debian that can install packages."""
-    made_from = cache.digest(SUITE, *IMAGE_PACKAGES, SOURCES)
+    made_from = cache.digest(SUITE, *IMAGE_PACKAGES, SOURCES, *DOCUMENTATION, "1")
     return cache.made(f"image-{made_from}", _make_image_tree)
 
 
@@ -48,8 +49,14 @@ def _make_image_tree(tree: Path) -> None:
         include = f"--include={','.join(IMAGE_PACKAGES)}"
         run(["debootstrap", "--variant=minbase", include, SUITE, str(tree), mirror_url], timeout_s=900)
     (tree / "etc/apt/sources.list").write_text(SOURCES)
-    for unneeded in (tree / "var/cache/apt/archives").glob("*.deb"):
-        unneeded.unlink()
+    # As Docker's own small image has it: no documentation, no package lists, no downloaded packages.
+    (tree / "etc/dpkg/dpkg.cfg.d/docker").write_text("".join(f"path-exclude {p}/*\n" for p in DOCUMENTATION))
+    (tree / "etc/apt/apt.conf.d/docker-clean").write_text(
+        'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };\n'
+    )
+    for folder in (*DOCUMENTATION, "/var/lib/apt/lists", "/var/cache/apt/archives"):
+        for unneeded in (tree / folder.lstrip("/")).glob("*"):
+            cache.remove(unneeded)
 
 
 def _make_machine_tree(tree: Path) -> None:
@@ -67,6 +74,7 @@ def _make_machine_tree(tree: Path) -> None:
     run([*apt, "clean"], env=env)
     no_services.unlink()
     cache.remove(tree / "var/lib/apt/lists")  # a fresh machine has none
+    (tree / "etc/apt/apt.conf.d/docker-clean").unlink()  # and a machine keeps what it downloads
     for key in (tree / "etc/ssh").glob("ssh_host_*"):
         key.unlink()  # each machine makes its own
     for certificate in extra_certificates():

@@ -43,7 +43,7 @@ def digest(*parts: str | bytes | Path) -> str:
 
 
 def made(name: str, make: Callable[[Path], None]) -> Path:
-    """The path of this name in the cache; ``make(new)`` makes it where it is missing, all of it or nothing."""
+    """The path of this name in the cache; where it is missing, ``make(new)`` makes it: all or nothing."""
     path = directory() / name
     if path.exists():
         return path

@@ -11,7 +11,9 @@ from tests.wait import wait_until
 
 
 class Cgroups:
-    """The groups of this name, in the one hierarchy of cgroup v2 or in every mounted one of v1."""
+    """The groups of this name (``FARM/MACHINE``, or ``FARM`` for all of it),
+    in the one hierarchy of cgroup v2 or in every mounted one of v1.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -24,12 +26,11 @@ class Cgroups:
             group = mount / self.name
             if options == "unified":
                 _hand_on_controllers(mount, group.parent)
-            for missing in [*reversed(group.relative_to(mount).parents)][1:] + [group.relative_to(mount)]:
-                (mount / missing).mkdir(exist_ok=True)
+            for missing in (group.parent, group):
+                missing.mkdir(exist_ok=True)
                 if "cpuset" in options.split(","):
                     for file in ("cpuset.cpus", "cpuset.mems"):  # v1 does not inherit them
-                        above = (mount / missing).parent / file
-                        (mount / missing / file).write_text(above.read_text())
+                        (missing / file).write_text((missing.parent / file).read_text())
             if cpus is not None and (group / "cpuset.cpus").exists():
                 (group / "cpuset.cpus").write_text(",".join(map(str, sorted(cpus))))
 
@@ -66,7 +67,7 @@ class Cgroups:
 
 
 def hierarchies() -> Iterator[tuple[str, Path]]:
-    """Mount options and mount point of each hierarchy with controllers; ``unified``: version 2, and only that."""
+    """Mount options and mount point of each hierarchy; ``unified``: version 2, and only that."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         mount, _, filesystem = line.partition(" - ")
         kind, _, super_options = filesystem.split(" ")
@@ -81,8 +82,8 @@ def hierarchies() -> Iterator[tuple[str, Path]]:
 
 def _hand_on_controllers(top: Path, bottom: Path) -> None:
     controllers = (top / "cgroup.controllers").read_text().split()
-    for group in [top, *[top / part for part in bottom.relative_to(top).parents], bottom]:
-        group.mkdir(exist_ok=True)
+    bottom.mkdir(exist_ok=True)
+    for group in (top, bottom):
         (group / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in controllers))
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.swarm.machines import Farm, Machine, why_not
+from tests.swarm import images
+from tests.swarm.machines import Farm, Machine, missing_programs, why_not
 
 HERE = Path(__file__).parent
 
@@ -32,12 +34,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("swarm") is not None)
 
 
+FIGURES = pytest.StashKey[list[str]]()
+
+Measured = Callable[[str, float], None]
+"""Takes what was measured, and how many seconds it was: printed when all tests have run."""
+
+
+@pytest.fixture(scope="session")
+def measured(pytestconfig: pytest.Config) -> Measured:
+    figures = pytestconfig.stash.setdefault(FIGURES, [])
+    return lambda what, seconds: figures.append(f"{seconds:8.1f} s  {what}")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    for line in config.stash.get(FIGURES, []):
+        terminalreporter.write_line(line)
+
+
 @pytest.fixture(scope="session")
 def farm() -> Iterator[Farm]:
     reason = why_not()
     if reason:
         pytest.skip(reason)
+    absent = missing_programs()
+    if absent:
+        reason = f"virtual machines need {', '.join(absent)}: install them (.ci/run does, on Debian)"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     with Farm() as farm:
+        images.provide(farm)
         yield farm
 
 

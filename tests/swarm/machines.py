@@ -1,17 +1,23 @@
 """Bare virtual machines on this one: namespaces of their own, a disk of their own, sshd, nothing else.
 
-A machine is a process tree in its own network, PID, mount, host name, IPC and cgroup namespaces, on an overlay over a
-Debian tree. Its mounts and its network exist in its namespaces only and go when its PID 1 goes. What it shares with
-this machine: kernel, clock and page cache, so a power cut here loses no written data, unlike a real one.
+A machine is a process tree in its own network, PID, mount, host name, IPC and cgroup namespaces, on an
+overlay over a Debian tree. Its mounts and its network exist in its namespaces only, and go when its PID 1
+goes. What it shares with this machine: kernel, clock and page cache, so a power cut here loses no written
+data, unlike a real one.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shlex
+import shutil
 import subprocess
+import sys
+import threading
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -23,12 +29,14 @@ from tests.swarm.cgroups import Cgroups, hierarchies
 from tests.swarm.mirror import Mirror
 from tests.swarm.network import Network
 from tests.swarm.process import Failed, run
+from tests.swarm.registry import Registry
 from tests.wait import wait_until
 
 FARMS = 16
 NAMES = "cloudburst-farm-{}"
 START = Path(__file__).parent / "machine" / "start"
 MIRROR_PORT = 3142
+REGISTRY_PORT = 5000
 
 
 class Machine:
@@ -47,6 +55,8 @@ class Machine:
             (self.directory / part).mkdir(parents=True)
         (self.directory / "resolv.conf").write_text(base.resolv_conf())
         (self.directory / "authorized_keys").write_text(farm.key.with_suffix(".pub").read_text())
+        (self.directory / "apt.conf").write_text(f'Acquire::http::Proxy "{farm.mirror.url}";\n')
+        (self.directory / "daemon.json").write_text(json.dumps({"registry-mirrors": [farm.registry.url]}))
 
     def boot(self) -> Machine:
         """Power on; returns when it can be logged in to."""
@@ -55,8 +65,8 @@ class Machine:
         join = " && ".join(f"echo $$ >{file}" for file in self._cgroups.join())
         namespaces = ["--mount", "--net", "--uts", "--ipc", "--pid", "--cgroup", "--fork", "--kill-child"]
         hardware = [str(self.directory), str(self._farm.base), self.name, f"{self.address}/24"]
-        hardware += [self._farm.network.gateway, self._farm.mirror.url, *self._cgroups.options]
-        # Standard input stays open as long as this process lives: the machine ends when it does, however it does.
+        hardware += [self._farm.network.gateway, *self._cgroups.options]
+        # Standard input is open as long as this process lives: the machine ends when it does, in any way.
         with (self.directory / "console").open("ab") as console:
             self._process = subprocess.Popen(
                 ["bash", "-c", f'{join} && exec "$@"', "boot", "unshare", *namespaces, str(START), *hardware],
@@ -103,6 +113,11 @@ class Machine:
             raise Failed(f"{argv} on {self.name} ended with {done.returncode}: {done.stderr.decode()}")
 
     @property
+    def mirror_url(self) -> str:
+        """Of the HTTP proxy for Debian's packages, as this machine and its containers reach it."""
+        return self._farm.mirror.url
+
+    @property
     def running(self) -> bool:
         return self._process is not None
 
@@ -132,11 +147,13 @@ class Machine:
         return ["ssh", "-F", str(self._farm.ssh_config), self.name, "--"]
 
     def remove(self) -> None:
-        """With its disk."""
+        """With its disk, for good."""
         if self._process is not None:
             self.power_off()
         self._cgroups.remove()
         cache.remove(self.directory)
+        del self._farm.machines[self.name]
+        self._farm.write_ssh_config()
 
     def _booting(self) -> bool:
         assert self._process is not None
@@ -157,20 +174,26 @@ class Farm:
     def __init__(self) -> None:
         self.base = base.machine_tree()
         self.machines: dict[str, Machine] = {}
+        self._making = threading.Lock()
+        self._services = ExitStack()
 
     def __enter__(self) -> Farm:
         self._lock, self.number = _claim()
         self.name = NAMES.format(self.number)
         self.network = Network(self.number)
+        self._addresses = (f"10.71.{self.number}.{last}" for last in range(2, 250))  # .1 is this machine
         self.directory = cache.directory() / self.name
         self.directory.mkdir()
         self.key = self.directory / "key"
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.name, "-f", str(self.key)])
         self.ssh_config = self.directory / "ssh_config"
-        self._write_ssh_config()
+        self.write_ssh_config()
         self.network.create()
+        # Both stand for the Internet, which machines need for Debian's packages and Docker's images.
         self.mirror = Mirror(cache.directory() / "packages", self.network.gateway, MIRROR_PORT)
-        self.mirror.__enter__()
+        self.registry = Registry(self.network.gateway, REGISTRY_PORT)
+        self._services.enter_context(self.mirror)
+        self._services.enter_context(self.registry)
         return self
 
     def __exit__(
@@ -179,7 +202,7 @@ class Farm:
         for machine in self.machines.values():
             if machine.running:
                 machine.power_off()
-        self.mirror.__exit__(kind, error, trace)
+        self._services.close()
         _sweep(self.number)
         self._lock.close()
 
@@ -187,32 +210,31 @@ class Farm:
         """A bare machine, booted. ``cpus``: the ones of this machine that it may use (all)."""
         assert name.isalnum(), name
         assert len(name) <= 8, "a network device's name has 15 characters"
-        assert name not in self.machines, f"there is a machine {name}"
-        # .1 is this machine; an address is not used again, since others may remember its host key.
-        address = str(self.network.subnet[2 + len(self.machines)])
-        machine = self.machines[name] = Machine(self, name, address, cpus)
-        self._write_ssh_config()
+        with self._making:
+            assert name not in self.machines, f"there is a machine {name}"
+            # An address is not used again, since others may remember its host key.
+            machine = self.machines[name] = Machine(self, name, next(self._addresses), cpus)
+            self.write_ssh_config()
         return machine.boot()
 
-    def _write_ssh_config(self) -> None:
+    def write_ssh_config(self) -> None:
         """For `ssh -F`: names and addresses of the machines, the key, and host keys of this farm only."""
         hosts = "".join(f"Host {m.name}\n  HostName {m.address}\n" for m in self.machines.values())
         names = " ".join([*self.machines, f"10.71.{self.number}.*"])
         self.ssh_config.write_text(
-            f"{hosts}Host {names}\n  User root\n  IdentityFile {self.key}\n  IdentitiesOnly yes\n  BatchMode yes\n"
+            f"{hosts}Host {names}\n  User root\n  IdentityFile {self.key}\n  IdentitiesOnly yes\n"
+            "  BatchMode yes\n"
             f"  StrictHostKeyChecking accept-new\n  UserKnownHostsFile {self.directory}/known_hosts\n"
             "  ConnectTimeout 5\n  LogLevel ERROR\n"
         )
 
 
 def why_not() -> str | None:
-    """Why there can be no virtual machines here; None: there can."""
+    """Why there can be no virtual machines here, whatever is installed; None: there can."""
+    if sys.platform != "linux":
+        return "virtual machines need Linux"
     if os.geteuid() != 0:
         return "virtual machines need root"
-    programs = ("unshare", "ip", "iptables", "iptables-save", "ssh", "ssh-keygen", "debootstrap", "setpriv")
-    missing = [name for name in programs if run(["which", name], check=False).returncode]
-    if missing:
-        return f"virtual machines need {', '.join(missing)}: install them (.ci/run does, on Debian)"
     if not dict(hierarchies()):
         return "virtual machines need cgroups: none are mounted on this machine"
     probe = cache.directory() / f"probe-{os.getpid()}"
@@ -226,10 +248,17 @@ def why_not() -> str | None:
             check=False,
         )
         if tried.returncode:
-            return f"virtual machines need namespaces and overlay mounts in {probe.parent}: {tried.stderr.strip()}"
+            said = tried.stderr.strip()
+            return f"virtual machines need namespaces and overlay mounts in {probe.parent}: {said}"
     finally:
         cache.remove(probe)
     return None
+
+
+def missing_programs() -> list[str]:
+    """What would have to be installed first."""
+    programs = ("unshare", "setpriv", "ip", "iptables", "iptables-save", "ssh", "ssh-keygen", "debootstrap")
+    return [name for name in programs if shutil.which(name) is None]
 
 
 def _claim() -> tuple[IO[str], int]:

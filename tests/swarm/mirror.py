@@ -17,8 +17,11 @@ FRESH_S = 3600
 
 
 class Mirror:
-    """Serves ``http://HOST/path`` to apt as its proxy, and ``/HOST/path`` as a mirror. What never changes comes from
-    the cache; what does is asked for again after an hour, and comes from the cache where there is no network."""
+    """Serves ``http://HOST/path`` to apt as its proxy, and ``/HOST/path`` as a mirror.
+
+    What never changes comes from the cache; what does is asked for again after an hour, and comes from the
+    cache where there is no network.
+    """
 
     def __init__(self, cache: Path, address: str, port: int = 0) -> None:
         self._server = _Server((address, port), cache)

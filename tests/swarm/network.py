@@ -5,12 +5,13 @@ from __future__ import annotations
 import ipaddress
 import json
 import shlex
+from pathlib import Path
 
 from tests.swarm.process import run
 
 
 class Network:
-    """A bridge ``cbfarmN`` with 10.71.N.1/24. Its rules in iptables carry its name, so that they can be found again."""
+    """A bridge ``cbfarmN`` with 10.71.N.1/24. Its rules in iptables carry its name, to be found again."""
 
     def __init__(self, number: int) -> None:
         self.name = f"cbfarm{number}"
@@ -31,7 +32,7 @@ class Network:
         run(["ip", "link", "add", self.name, "type", "bridge"])
         run(["ip", "address", "add", f"{self.gateway}/24", "dev", self.name])
         run(["ip", "link", "set", self.name, "up"])
-        run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
         subnet, mark = str(self.subnet), ["-m", "comment", "--comment", self.name]
         for direction in ("-i", "-o"):
             run(["iptables", "-w", "-I", "FORWARD", direction, self.name, *mark, "-j", "ACCEPT"])

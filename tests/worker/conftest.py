@@ -39,6 +39,7 @@ class MiniStack:
 
     def start(self) -> None:
         self.redis_server.start()
+        self.redis_server.url_of("worker")
         self.start_filestore()
         self.start_points()
         self.connect()
@@ -87,6 +88,8 @@ class MiniStack:
         """Start a worker without waiting for it."""
         environ = {
             "REDIS_PORT": str(self.redis_server.port),
+            "REDIS_USERNAME": "worker",
+            "REDIS_PASSWORD": "worker-password",
             "FILE_HOST_PORT": str(self.filestore_port),
             "FILE_HOST_TOKEN": TOKEN,
             "INFLUX_URL": f"http://127.0.0.1:{self.points_port}",
@@ -153,7 +156,9 @@ class MiniStack:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
+        refused = self.redis_server.refused()
         self.redis_server.kill()
+        assert refused == set()
 
 
 def _healthy(port: int) -> bool:

@@ -53,6 +53,10 @@ def hang(params):
     while True:
         time.sleep(0.05)
 
+def wait_for(params):
+    while not os.path.exists(params["path"]):
+        time.sleep(0.02)
+
 def swallow(params):
     while True:
         try:

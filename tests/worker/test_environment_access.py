@@ -23,7 +23,7 @@ from cloudburst.worker import environment, interpreters
 from cloudburst.worker.dependencies import Lock, Pipfile
 from cloudburst.worker.environment import Environment, Recipe
 from cloudburst.worker.tools import Tools
-from tests.worker.certificates import Authority
+from tests.certificates import Authority
 from tests.worker.forwarding_proxy import ForwardingProxy
 from tests.worker.package_index import PackageIndex, make_wheel
 

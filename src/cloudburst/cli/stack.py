@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -212,6 +213,50 @@ def logs(where: Where, service: str, follow: bool, tail: int) -> None:
             f"logs of this machine's stack are in {config.stack_dir(os.environ, where.name)}/logs"
         )
     swarm.logs(where.name, service, follow=follow, tail=tail)
+
+
+@stack.command()
+@_which_stack
+@click.argument("node")
+@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="How long jobs may take to end.")
+@click.option("--lost", is_flag=True, help="The node is gone for good; its jobs run elsewhere.")
+@click.option("--purge", is_flag=True, help="Remove built environments from its machine, too.")
+def drain(where: Where, node: str, timeout_s: float | None, lost: bool, purge: bool) -> None:
+    """Let a node of a swarm end its jobs, and take it out of the stack."""
+    swarm.need(where.swarm, "--drain")
+    swarm.drain(where.name, node, timeout_s=timeout_s, lost=lost, purge=purge)
+
+
+@stack.command()
+@_which_stack
+@click.argument("node")
+def undrain(where: Where, node: str) -> None:
+    """Let a node of a swarm that is draining take jobs again."""
+    swarm.need(where.swarm, "--undrain")
+    swarm.undrain(where.name, node)
+
+
+@stack.command()
+@_which_stack
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--with-secrets", is_flag=True, help="Save all passwords and certificates, too.")
+def backup(where: Where, directory: Path, with_secrets: bool) -> None:
+    """Save queue, files and results of a stack on a swarm into a folder here, while it works."""
+    swarm.need(where.swarm, "--backup")
+    swarm.backup(where.name, directory, with_secrets=with_secrets)
+
+
+@stack.command()
+@_which_stack
+@click.argument("directory", type=click.Path(file_okay=False, exists=True, path_type=Path))
+@click.option("--force", is_flag=True, help="Give up jobs that run; take data of other versions.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before replacing what is there.")
+def restore(where: Where, directory: Path, force: bool, yes: bool) -> None:
+    """Make the queue, files and results of a stack on a swarm what they were when they were saved."""
+    kind = swarm.need(where.swarm, "--restore")
+    if not yes:
+        _ask(f"Replace all jobs, files and results of stack {where.name} by those in {directory}?")
+    swarm.restore(kind, where.name, directory, force=force)
 
 
 def _check_flags(where: Where, said: dict[str, Any]) -> None:

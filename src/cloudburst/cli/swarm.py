@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from rich.console import Console
 
 from cloudburst import config
 from cloudburst.errors import ConfigError
-from cloudburst.stack.swarm import deploy, removal
+from cloudburst.stack.swarm import deploy, leaving, removal, saving
 from cloudburst.stack.swarm.deploy import Deployed
+from cloudburst.stack.swarm.runner import Say
+from cloudburst.stack.swarm.saving import Folder
 from cloudburst.stack.swarm.settings import STACK_NAMES, Kind, Wishes
 
 REPOSITORY = Path(__file__).parents[3]
@@ -71,6 +74,44 @@ def logs(stack: str, service: str, *, follow: bool, tail: int) -> None:
             removal.logs(stack, service, follow=follow, tail=tail),
             Console(soft_wrap=True).out,
         )
+
+
+def need(kind: Kind | None, flag: str) -> Kind:
+    """Raise ConfigError for a stack that is not on a swarm."""
+    if kind is None:
+        raise ConfigError(
+            f"{flag} is for stacks on swarms (--hosts, --docker); docs/operating.md has the others"
+        )
+    return kind
+
+
+def drain(stack: str, node: str, *, timeout_s: float | None, lost: bool, purge: bool) -> None:
+    leaving.drain(os.environ, stack, node, _say(), timeout_s=timeout_s, lost=lost, purge=purge)
+
+
+def undrain(stack: str, node: str) -> None:
+    leaving.undrain(os.environ, stack, node, _say())
+
+
+def backup(stack: str, directory: Path, *, with_secrets: bool) -> None:
+    say, began = _say(), time.monotonic()
+    with saving.opened(os.environ, stack, say) as site:
+        saving.backup(site, Folder(directory.absolute()), with_secrets=with_secrets)
+    say(f"stack {stack} is saved in {directory} ({_minutes(time.monotonic() - began)})")
+
+
+def restore(kind: Kind, stack: str, directory: Path, *, force: bool) -> None:
+    say, began = _say(), time.monotonic()
+    with saving.opened(os.environ, stack, say) as site:
+        changed = saving.restore(site, Folder(directory.absolute()), force=force)
+    if changed:
+        say("deploying again with the passwords that were saved")
+        deploy.up(os.environ, REPOSITORY, kind, stack, Wishes(), say)
+    say(f"stack {stack} is as it was saved in {directory} ({_minutes(time.monotonic() - began)})")
+
+
+def _say() -> Say:
+    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
 
 
 def _print_endpoints(done: Deployed, kind: Kind, hosts: str | None) -> None:

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 import redis
 
 from cloudburst.errors import QueueError
-from cloudburst.rqwire.connection import connect, explained, shown
+from cloudburst.rqwire.connection import Distrusted, connect, explained, shown
 from cloudburst.rqwire.ensembles import Ensembles
 from cloudburst.rqwire.ledger import Ledger
 
@@ -29,9 +29,10 @@ T = TypeVar("T")
 class Connection:
     """What a client needs of Redis. Raises QueueError at once when Redis does not let it in."""
 
-    def __init__(self, url: str, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, url: str, *, ca_file: str = "", patience_s: float = PATIENCE_S) -> None:
         self.url = url
-        self.redis = connect(url)
+        self.redis = connect(url, ca_file=ca_file)
+        self._ca_file = ca_file
         self.ensembles = Ensembles(self.redis)
         self.ledger = Ledger(self.redis)
         self._patience_s = patience_s
@@ -53,7 +54,7 @@ class Connection:
 
     def once(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of a call that must not be repeated; QueueError when Redis is away or refuses."""
-        with explained(self.url):
+        with explained(self.url, self._ca_file):
             return call(*args, **kwargs)
 
 
@@ -61,4 +62,6 @@ def _away(error: QueueError) -> bool:
     """Whether Redis did not answer, or is still loading its data; not when it refuses."""
     cause = error.__cause__
     refused = isinstance(cause, redis.AuthenticationError | redis.exceptions.AuthorizationError)
+    if isinstance(error, Distrusted):
+        return False
     return isinstance(cause, redis.ConnectionError | redis.TimeoutError) and not refused

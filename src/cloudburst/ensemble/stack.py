@@ -187,11 +187,12 @@ class Stack:
 
     @cached_property
     def _queue(self) -> Connection:
-        return Connection(self.endpoints.redis_url)
+        return Connection(self.endpoints.redis_url, ca_file=self.endpoints.ca_file)
 
     @cached_property
     def _files(self) -> FileStore:
-        return FileStore(self.endpoints.filestore_url, self.endpoints.filestore_token)
+        where = self.endpoints
+        return FileStore(where.filestore_url, where.filestore_token, ca_file=where.ca_file)
 
 
 def _check(spec: EnsembleSpec) -> None:

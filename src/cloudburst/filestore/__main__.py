@@ -11,6 +11,7 @@ from cloudburst import config, names, serving
 from cloudburst.errors import ConfigError, StackError
 from cloudburst.filestore import space, tokens
 from cloudburst.filestore.app import create_app
+from cloudburst.filestore.tokens import Tokens
 
 LIMIT_BYTES = 20 * 1024**3
 PORT_LIMIT = 65535
@@ -20,12 +21,12 @@ logger = logging.getLogger("cloudburst.filestore")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the file store needs to know; the token stays out of ``repr``."""
+    """What the file store needs to know; tokens stay out of ``repr``."""
 
     directory: Path
     host: str
     port: int
-    token: str
+    tokens: Tokens
     limit_bytes: int
 
     def __repr__(self) -> str:
@@ -43,8 +44,14 @@ class Settings:
                 "CLOUDBURST_FILESTORE_TOKEN: the file store does not start without a token; "
                 "set it, or CLOUDBURST_FILESTORE_TOKEN_FILE"
             )
-        if not tokens.can_be_sent(token):
-            raise ConfigError("CLOUDBURST_FILESTORE_TOKEN: should be printable ASCII without spaces")
+        read_token = config.secret(environ, "CLOUDBURST_FILESTORE_READ_TOKEN")
+        for name, text in (("TOKEN", token), ("READ_TOKEN", read_token)):
+            if not tokens.can_be_sent(text):
+                raise ConfigError(f"CLOUDBURST_FILESTORE_{name}: should be printable ASCII without spaces")
+        if read_token == token:
+            raise ConfigError(
+                "CLOUDBURST_FILESTORE_READ_TOKEN: should be another than CLOUDBURST_FILESTORE_TOKEN"
+            )
         port = config.integer(environ, "CLOUDBURST_FILESTORE_PORT", names.PORT_FILESTORE)
         if port > PORT_LIMIT:
             raise ConfigError(f"CLOUDBURST_FILESTORE_PORT: should be at most {PORT_LIMIT}, got {port}")
@@ -52,7 +59,7 @@ class Settings:
             directory=Path(directory).absolute(),
             host=environ.get("CLOUDBURST_FILESTORE_HOST") or "127.0.0.1",
             port=port,
-            token=token,
+            tokens=Tokens(token, read_token),
             limit_bytes=config.integer(environ, "CLOUDBURST_FILESTORE_LIMIT_BYTES", LIMIT_BYTES, low=1),
         )
 
@@ -61,7 +68,7 @@ def serve(settings: Settings) -> None:
     """Serve until a signal ends it (SystemExit). StackError when the port or the directory is in use."""
     listener = serving.listener("the file store", settings.host, settings.port, "CLOUDBURST_FILESTORE_PORT")
     try:
-        app = create_app(settings.directory, settings.token, limit_bytes=settings.limit_bytes)
+        app = create_app(settings.directory, settings.tokens, limit_bytes=settings.limit_bytes)
     except OSError as error:
         raise StackError(
             f"the file store cannot use {settings.directory} ({error.strerror}): set CLOUDBURST_FILES_DIR"

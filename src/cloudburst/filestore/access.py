@@ -3,49 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import time
+from collections.abc import Mapping
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cloudburst.filestore.tokens import Tokens
+
 log = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/health"})
 """What is answered without a token."""
 
+READING = frozenset({"GET", "HEAD"})
+"""Methods that change nothing."""
+
 
 class Authentication:
-    """Answers 401 to every request that does not bring the token, before anything else looks at it."""
+    """Answers 401 to a request without a right token, and 403 to one that writes with the token for readers.
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    Before anything else looks at the request.
+    """
+
+    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
         self.app = app
-        self._token = token
+        self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or is_let_in(scope, self._token):
-            await self.app(scope, receive, send)
-            return
-        refusal = JSONResponse(
-            {"ok": False, "error": "authentication required"}, 401, {"WWW-Authenticate": "Bearer"}
-        )
-        await refusal(scope, receive, send)
+        refusal = None
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            right = self._tokens.right(brought(scope))
+            if right is None:
+                refusal = _refusal(401, "authentication required", {"WWW-Authenticate": "Bearer"})
+            elif right == "read" and scope["method"] not in READING:
+                refusal = _refusal(403, "this token is for reading only")
+        await (refusal or self.app)(scope, receive, send)
 
 
-def is_let_in(scope: Scope, token: str) -> bool:
-    """Whether the request brings ``token``, as a bearer or in its URL (old clients).
+def _refusal(status: int, error: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"ok": False, "error": error}, status, headers)
+
+
+def brought(scope: Scope) -> list[str]:
+    """The tokens that the request brings, as a bearer or in its URL (old clients).
 
     Either is enough: HTTP libraries send an Authorization header of their own when ~/.netrc has the host.
     """
     kind, _, bearer = Headers(scope=scope).get("authorization", "").partition(" ")
-    brought = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
-    if kind.lower() == "bearer":
-        brought.append(bearer.strip())
-    # In constant time, so that the time taken tells nothing about the token.
-    return any(hmac.compare_digest(each.encode(), token.encode()) for each in brought)
+    tokens = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
+    return [*tokens, bearer.strip()] if kind.lower() == "bearer" else tokens
 
 
 class AccessLog:
@@ -54,9 +64,9 @@ class AccessLog:
     The query is left out, for old clients send the token in it.
     """
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
         self.app = app
-        self._token = token
+        self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -100,4 +110,4 @@ class AccessLog:
         # As it was sent, so that no decoded line break can forge a line; a badly quoted URL may
         # have the token in its path.
         path: str = scope["raw_path"].decode("ascii", "backslashreplace")
-        return path.replace(self._token, "***")
+        return self._tokens.masked(path)

@@ -25,6 +25,7 @@ from cloudburst.filestore.incoming import Bytes, check_contents, too_large
 from cloudburst.filestore.multipart import FilePart, is_form
 from cloudburst.filestore.partials import Partials
 from cloudburst.filestore.storage import Storage
+from cloudburst.filestore.tokens import Tokens
 
 
 class _FileName(Convertor[str]):
@@ -42,8 +43,8 @@ class _FileName(Convertor[str]):
 register_url_convertor("file", _FileName())
 
 
-def create_app(root: Path, token: str, *, limit_bytes: int) -> Starlette:
-    """A file store on the directory ``root`` for everybody who has ``token``.
+def create_app(root: Path, tokens: Tokens, *, limit_bytes: int) -> Starlette:
+    """A file store on the directory ``root`` for everybody who has one of the ``tokens``.
 
     ``limit_bytes`` is the size of the largest file. Raises StackError when ``root`` is in use.
     """
@@ -60,7 +61,7 @@ def create_app(root: Path, token: str, *, limit_bytes: int) -> Starlette:
             Route("/uploads/{name:file}", answers.upload_offset, methods=["GET"]),
             Route("/health", answers.health, methods=["GET"]),
         ],
-        middleware=[Middleware(AccessLog, token=token), Middleware(Authentication, token=token)],
+        middleware=[Middleware(AccessLog, tokens=tokens), Middleware(Authentication, tokens=tokens)],
         exception_handlers=refusals.BY_ERROR,
     )
     # A redirect would repeat the URL, with the token of old clients in it.

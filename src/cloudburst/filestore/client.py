@@ -31,11 +31,12 @@ class FileStore:
     """The file store at ``url``, such as ``http://127.0.0.1:25478``, for whoever has its ``token``.
 
     ``timeout_s`` is the longest silence that is taken for a working connection, not the longest transfer.
+    With ``ca_file``, the authority in that PEM file is the only one whose certificates are believed.
     Every failure is a FileStoreError, with the HTTP status or 0. Broken transfers go on by themselves.
     """
 
-    def __init__(self, url: str, token: str, timeout_s: float = 60.0) -> None:
-        self._connection = Connection(url, token, timeout_s)
+    def __init__(self, url: str, token: str, timeout_s: float = 60.0, *, ca_file: str = "") -> None:
+        self._connection = Connection(url, token, timeout_s, ca_file)
 
     def put(self, name: str, source: Path | bytes) -> str:
         """Store the contents of ``source`` as ``name``, replacing it at once; return their SHA-256.

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 import requests
 from requests.auth import AuthBase
 
+from cloudburst import trust
 from cloudburst.errors import FileStoreError
 from cloudburst.filestore import filenames, tokens
 from cloudburst.filestore.patience import Patience, Unreachable
@@ -20,13 +21,14 @@ CONNECT_TIMEOUT_S = 10.0
 class Connection:
     """Requests to the file store at ``url`` with ``token``; ``timeout_s`` is the longest silence."""
 
-    def __init__(self, url: str, token: str, timeout_s: float) -> None:
+    def __init__(self, url: str, token: str, timeout_s: float, ca_file: str = "") -> None:
         if not tokens.can_be_sent(token):
             raise FileStoreError(
                 "the token of the file store has characters that cannot be sent: look for line breaks, "
                 "spaces and typographic characters in FILE_HOST_TOKEN or the file of FILE_HOST_TOKEN_FILE"
             )
         self._url = url.rstrip("/")
+        self._ca_file = trust.checked(ca_file)
         self._timeout_s = (min(CONNECT_TIMEOUT_S, timeout_s), timeout_s)
         self._session = requests.Session()
         self._session.auth = _Bearer(token)
@@ -66,6 +68,8 @@ class Connection:
                 stream=stream,
                 timeout=self._timeout_s,
                 allow_redirects=False,
+                # Of the session, it would come after REQUESTS_CA_BUNDLE.
+                verify=self._ca_file or None,
             )
         if 200 <= answer.status_code < 300 or answer.status_code in allow:
             return answer
@@ -104,6 +108,8 @@ class Connection:
             requests.Timeout,
             requests.exceptions.ChunkedEncodingError,
         ) as error:
+            if wrong := trust.distrust(error, self._ca_file):
+                raise FileStoreError(f"the file store at {self._where}: {wrong}") from error
             raise Unreachable(
                 f"the file store at {self._where} does not answer ({_reason(error)}): is the stack running? "
                 "see './buildstack.sh --local --status', and for a worker FILE_HOST and FILE_HOST_PORT"
@@ -112,6 +118,8 @@ class Connection:
             raise FileStoreError(f"{self._where}: not the address of a file store ({error})") from error
 
     def _explained(self, answer: requests.Response) -> str:
+        if answer.status_code == 403:
+            return f"the file store at {self._where} does not allow that with this token: {_stated(answer)}"
         if answer.status_code == 401:
             return (
                 f"the file store at {self._where} does not accept the token: compare FILE_HOST_TOKEN "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from cloudburst.commands.command import Command
 
@@ -22,6 +23,17 @@ class Completed:
     stderr: str
 
 
+@dataclass(frozen=True)
+class Piped:
+    """A command that runs, with its streams."""
+
+    stdin: BinaryIO
+    """Close it when there is no more to come."""
+    stdout: BinaryIO
+    complaints: Callable[[], str]
+    """The end of what it has written to stderr so far."""
+
+
 class Host(Protocol):
     """A machine that runs commands."""
 
@@ -32,6 +44,13 @@ class Host(Protocol):
         """Run to the end. Raises CommandError when it cannot be started, fails, or takes too long.
 
         ``on_line`` gets each line of its stdout and stderr at once; the last ones are also the error's.
+        """
+        ...
+
+    def piped(self, command: Command) -> contextlib.AbstractContextManager[Piped]:
+        """Start a command whose input or output is large. Leaving waits for its end.
+
+        Raises CommandError when it cannot be started or fails. When the body raises, it is killed.
         """
         ...
 

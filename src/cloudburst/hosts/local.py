@@ -12,7 +12,8 @@ from pathlib import Path
 
 from cloudburst.commands.command import Command
 from cloudburst.errors import CommandError, StackError
-from cloudburst.hosts.host import Completed, Line
+from cloudburst.hosts import pipes
+from cloudburst.hosts.host import Completed, Line, Piped
 from cloudburst.hosts.process import Process, describe
 from cloudburst.hosts.running import Running
 
@@ -49,6 +50,10 @@ class LocalHost:
         if done.exit_code != 0:
             raise self._failure(command, f"failed (exit code {done.exit_code})", done.exit_code, done.stderr)
         return done
+
+    def piped(self, command: Command) -> contextlib.AbstractContextManager[Piped]:
+        """Start a command whose input or output is large; see ``Host``."""
+        return pipes.piped(self.name, command.argv, command, {**self._environ, **command.env})
 
     def close(self) -> None:
         """End what ``run`` still runs; what was started stays."""

@@ -13,7 +13,8 @@ from pathlib import Path
 from cloudburst.commands.command import Command, mask
 from cloudburst.commands.openssh import CONNECT_S, Connection, Target
 from cloudburst.errors import CommandError
-from cloudburst.hosts.host import Completed, Line
+from cloudburst.hosts import pipes
+from cloudburst.hosts.host import Completed, Line, Piped
 from cloudburst.hosts.running import Running
 
 SSH_FAILED = 255
@@ -76,6 +77,11 @@ class SshHost:
             what = f"failed (exit code {done.exit_code})"
             raise self._failure(command, what, done.exit_code, done.stderr)
         return done
+
+    def piped(self, command: Command) -> contextlib.AbstractContextManager[Piped]:
+        """Start a command whose input or output is large; see ``Host``."""
+        argv = self._connection.run(command.argv, command.env, sudo=self._user != "root")
+        return pipes.piped(self.name, argv, command, self._environ)
 
     def close(self) -> None:
         """End what still runs for this object here, and the connection."""

@@ -15,6 +15,7 @@ from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.domain.write_precision import WritePrecision
 from influxdb_client.rest import ApiException
 
+from cloudburst import trust
 from cloudburst.errors import PointsError
 from cloudburst.points.batch import Malformed
 from cloudburst.points.parse import whole_lines
@@ -47,6 +48,8 @@ class Login:
     token: str
     org: str
     bucket: str
+    ca_file: str = ""
+    """PEM file of the only authority whose certificates are believed; "": those of this machine are."""
 
     def __repr__(self) -> str:
         return f"Login({self.url!r}, bucket={self.bucket!r})"
@@ -60,7 +63,12 @@ class Database:
         self.url = login.url
         self._login = login
         self._client = InfluxDBClient(
-            login.url, token=login.token, org=login.org, timeout=round(timeout_s * 1000), enable_gzip=False
+            login.url,
+            token=login.token,
+            org=login.org,
+            timeout=round(timeout_s * 1000),
+            enable_gzip=False,
+            ssl_ca_cert=trust.checked(login.ca_file) or None,
         )
         self._api = self._client.write_api(write_options=SYNCHRONOUS)
 
@@ -88,9 +96,11 @@ class Database:
         precision: Any = WritePrecision.NS
         try:
             self._api.write(self._login.bucket, self._login.org, lines, precision)
-        except ApiException as error:
-            raise self._explained(error) from error
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+            if wrong := trust.distrust(error, self._login.ca_file):
+                raise Away(f"{url}: {wrong}", setting="INFLUX_URL") from error
+            if isinstance(error, ApiException):
+                raise self._explained(error) from error
             raise Away(f"{url} does not answer ({_cause(error)})") from error
         except UnicodeDecodeError as error:
             raise self._not_influx("with what is no text") from error

@@ -17,6 +17,7 @@ Every change of a job's state is one small Lua script on the stock keys (``lua/`
 ``withdraw``    ids of closed jobs leave the queue list, so that its length tells the truth
 ``build_*``     who builds an environment or a lock (``builds.py``)
 ``abandon``     the jobs of a worker that is known to be dead return at once
+``node_wish``   what an operator wishes of a node (``nodes.py``)
 ``ledger_*``    change nothing: they show where each job is, in pages (``ledger.py``)
 ==============  ==========================================================================
 

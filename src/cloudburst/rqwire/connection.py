@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import ssl
 import urllib.parse
 from collections.abc import Iterator
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from cloudburst import trust
 from cloudburst.errors import QueueError
 
 Redis = redis.Redis
@@ -19,20 +23,40 @@ Text = bytes | bytearray | memoryview | str | int | float
 """What redis-py takes as a key, field or value."""
 
 
-def connect(url: str, *, timeout_s: float = 10.0) -> Redis:
+class Distrusted(QueueError):
+    """What answers is not believed to be the stack's Redis. Asking again is no use."""
+
+
+class _PinnedConnection(redis.SSLConnection):
+    """A TLS connection that trusts as ``context`` says: redis-py's own trusts all of the machine's, too."""
+
+    def __init__(self, *, context: ssl.SSLContext, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._context = context
+
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
+        return self._context.wrap_socket(sock, server_hostname=self.host)
+
+
+def connect(url: str, *, ca_file: str = "", timeout_s: float = 10.0) -> Redis:
     """Connect to the Redis at ``url`` and check that it answers, lets us in, and is at least 6.2.
 
-    Raises QueueError otherwise. ``timeout_s`` bounds every later call on the connection too.
+    With ``ca_file``, the authority in it is the only one whose certificates are believed (``rediss://``).
+    Raises QueueError, and ConfigError. ``timeout_s`` bounds every later call on the connection too.
     """
+    tls: dict[str, Any] = {}
+    if urllib.parse.urlsplit(url).scheme == "rediss":
+        tls = {"connection_class": _PinnedConnection, "context": trust.context(ca_file)}
     client = redis.Redis.from_url(
         url,
+        **tls,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         health_check_interval=30,
         # redis-py would repeat calls for seconds; who may wait for what is known to our callers.
         retry=Retry(NoBackoff(), 0),
     )
-    with explained(url):
+    with explained(url, ca_file):
         info = client.info("server")
     version = str(info["redis_version"])
     if tuple(int(part) for part in version.split(".")[:2]) < (6, 2):
@@ -46,16 +70,28 @@ def shown(url: str) -> str:
     return f"{parts.hostname}:{parts.port or 6379}"
 
 
+def _user(url: str) -> str:
+    return f"the user {urllib.parse.urlsplit(url).username or 'default'!r}"
+
+
 @contextlib.contextmanager
-def explained(url: str) -> Iterator[None]:
+def explained(url: str, ca_file: str = "") -> Iterator[None]:
     """Turn redis-py's exceptions into QueueError, naming the server."""
     try:
         yield
     except redis.AuthenticationError as error:
         raise QueueError(
-            f"Redis at {shown(url)} refuses the password ({error}): check REDIS_PASSWORD or endpoints.json"
+            f"Redis at {shown(url)} refuses the user name or password ({error}): check REDIS_USERNAME and "
+            "REDIS_PASSWORD, or endpoints.json"
+        ) from error
+    except redis.exceptions.NoPermissionError as error:
+        raise QueueError(
+            f"Redis at {shown(url)} does not let {_user(url)} do that ({error}): it takes a user with more "
+            "rights, see docs/operating.md"
         ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
+        if wrong := trust.distrust(error, ca_file):
+            raise Distrusted(f"Redis at {shown(url)}: {wrong}") from error
         raise QueueError(
             f"Redis at {shown(url)} does not answer ({error}): is the stack running? "
             "./buildstack.sh --local --status shows it, ./buildstack.sh --local starts it"

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from cloudburst import names
 from cloudburst.model import NodeReading, WorkerStatus
-from cloudburst.rqwire import encoding, orders
+from cloudburst.rqwire import encoding, nodes, orders
 from cloudburst.rqwire.connection import Redis
 from cloudburst.rqwire.connection import Text as _Text
 
@@ -36,6 +36,8 @@ class Registration:
         self._address = _address_towards(client)
         self.suspended = False
         """Whether ``rq suspend`` forbids to start jobs, as of the last heartbeat."""
+        self.draining = False
+        """Whether an operator wants the node to take no new jobs, as of the last heartbeat."""
         self.workers = 1
         """How many serve the queue, this one too, as of the last heartbeat; some may have died lately."""
         self.reading: NodeReading | None = None
@@ -57,6 +59,7 @@ class Registration:
             "cb_slots": self._slots,
             "cb_busy": busy,
             "cb_stopping": int(stopping),
+            "cb_draining": int(self.draining),
         }
         if self.reading is not None:
             fields = {**fields, "cb_node": self.reading.to_json()}
@@ -68,8 +71,10 @@ class Registration:
             pipe.sadd("rq:queues", f"rq:queue:{self._queue}")
             pipe.exists(orders.SUSPENDED)
             pipe.scard(f"rq:workers:{self._queue}")
-            *_, suspended, self.workers = pipe.execute()
+            pipe.hget(nodes.KEY, self._node)
+            *_, suspended, self.workers, wishes = pipe.execute()
         self.suspended = bool(suspended)
+        self.draining = nodes.wishes(self._node, wishes).draining
 
     def death(self, name: str | None = None) -> None:
         """Take the entry away, as a stock worker does; or that of a worker which is known to be dead."""
@@ -133,13 +138,19 @@ def _status(name: str, row: dict[bytes, bytes]) -> WorkerStatus:
     return WorkerStatus(
         name=name,
         node=text("hostname"),
-        state="stopping" if text("cb_stopping") == "1" else text("state"),
+        state=_state(text("cb_stopping"), text("cb_draining"), text("state")),
         slots=int(text("cb_slots") or 1),
         busy=int(text("cb_busy") or (1 if text("current_job") else 0)),
         heartbeat_at=encoding.timestamp(text("last_heartbeat")),
         pid=int(text("pid") or 0),
         reading=NodeReading.from_json(text("cb_node")),
     )
+
+
+def _state(stopping: str, draining: str, state: str) -> str:
+    if stopping == "1":
+        return "stopping"
+    return "draining" if draining == "1" else state
 
 
 def queue_depth(client: Redis, queue: str = names.QUEUE) -> int:

@@ -8,6 +8,7 @@ import sys
 from cloudburst import log
 from cloudburst.config import WorkerConfig, flag, worker_environ
 from cloudburst.errors import CloudburstError
+from cloudburst.worker import identities
 from cloudburst.worker.supervisor import Worker
 
 
@@ -16,7 +17,10 @@ def main() -> int:
     try:
         log.configure(verbose=flag(os.environ, "CLOUDBURST_VERBOSE"))
         environ = worker_environ(os.environ)
-        return Worker(WorkerConfig.from_environ(environ), environ).run()
+        config = WorkerConfig.from_environ(environ)
+        if config.executor_uids:
+            identities.prepare(config.state_dir)
+        return Worker(config, environ).run()
     except CloudburstError as error:
         print(f"cloudburst worker: {error}", file=sys.stderr)  # noqa: T201 (the one line an operator reads)
         return error.exit_code

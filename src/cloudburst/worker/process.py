@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from cloudburst.points import line
 from cloudburst.rqwire.asked import NOTHING, Callback
 from cloudburst.rqwire.leases import Claim
 from cloudburst.worker import executor, memory
+from cloudburst.worker.identities import Identity
 from cloudburst.worker.runtime import Runtime
 
 QUEUE_BYTES = 1 << 18
@@ -41,8 +43,11 @@ class ExecutorProcess:
         points: bool,
         allow_pickle: bool,
         stands_in: bool = False,
+        identity: Identity | None = None,
     ) -> None:
         """Start it in ``directory``; scratch directories that are kept go to ``kept_dir``. Raises OSError.
+
+        ``identity`` is the user that it becomes, which is released when it is closed; None: ours.
 
         One that ``stands_in`` is told no payload yet: ``take_on`` does that.
         """
@@ -59,10 +64,17 @@ class ExecutorProcess:
         self._earlier_output = b""
         self._kept_dir = kept_dir
         self._common = {"allow_pickle": allow_pickle, "points": points}
+        self._identity = identity
+        self._keeps = False
         scratch = directory / "scratch"
         shutil.rmtree(directory, ignore_errors=True)
         scratch.mkdir(parents=True, mode=0o700)
         self.output = os.open(directory / "output", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        if identity is not None:
+            identity.admit(directory)
+            identity.give(scratch, 0o700)
+            identity.give(self.output, 0o600)
+            environ = {**environ, **identity.variables(scratch)}
         self.control, theirs = socket.socketpair()
         # Messages keep their bounds in this one, and we hold both ends: what the executor has not taken from
         # it, we can take back.
@@ -83,6 +95,7 @@ class ExecutorProcess:
                 stderr=self.output,
                 pass_fds=fds,
                 start_new_session=True,
+                **(identity.start_options if identity is not None else {}),
             )
         except OSError:
             self._release()
@@ -102,6 +115,11 @@ class ExecutorProcess:
             "kept_dir": str(self._kept_dir) if runtime.settings.keep_failed_scratch else "",
             **self._common,
         }
+        if self._identity is not None and settings["kept_dir"]:
+            self._keeps = True
+            # It cannot see there what others have kept.
+            self._kept_dir.mkdir(exist_ok=True)
+            self._kept_dir.chmod(0o1733)
         told = {"payload": str(runtime.payload_dir), "settings": settings, "environ": runtime.environ}
         self.control.sendall(executor.pack(executor.TAKE_ON, json.dumps(told).encode()))
         self.runtime = runtime
@@ -125,15 +143,22 @@ class ExecutorProcess:
         number = executor.ORDER.pack(claim.order)
         message = json.dumps(header).encode() + b"\n" + claim.data
         if len(number) + len(message) > executor.MESSAGE_LIMIT:
-            large = self._directory / f"large-{claim.order}"
-            large.write_bytes(message)
-            message = json.dumps({"file": str(large)}).encode()
+            message = json.dumps({"file": str(self._written(message))}).encode()
         try:
             self._queue.send(number + message)
         except BlockingIOError:
             return False
         self.jobs += 1
         return True
+
+    def _written(self, message: bytes) -> Path:
+        """A new file that holds it, which the executor removes; a name that it cannot have taken before."""
+        descriptor, name = tempfile.mkstemp(dir=self._directory, prefix="large-")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(message)
+            if self._identity is not None:
+                self._identity.give(file.fileno(), 0o600)
+        return Path(name)
 
     def call_back(self) -> set[int]:
         """Empty its queue: the orders of the claims that it has not taken and will not take.
@@ -202,6 +227,8 @@ class ExecutorProcess:
         """
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        if self._identity is not None:
+            self._identity.end_all()
         return self.process.wait()
 
     def close(self) -> None:
@@ -211,6 +238,10 @@ class ExecutorProcess:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _release(self) -> None:
+        if self._identity is not None:
+            if self._keeps:
+                self._identity.take_back(self._kept_dir)
+            self._identity.release()
         self.control.close()
         self._queue.close()
         self._queue_end.close()

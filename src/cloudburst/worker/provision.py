@@ -70,7 +70,7 @@ class Provisioner:
         called: Callable[[], None],
         note: Note,
     ) -> None:
-        self._store = FileStore(config.filestore_url, config.filestore_token)
+        self._store = FileStore(config.filestore_url, config.filestore_token, ca_file=config.ca_file)
         self._payloads_dir = config.state_dir / "payloads"
         self._environments_dir = config.state_dir / "environments"
         self._builds = builds

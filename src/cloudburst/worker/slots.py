@@ -20,6 +20,7 @@ from cloudburst.config import WorkerConfig
 from cloudburst.rqwire.leases import Claim, Loss, Outcome
 from cloudburst.worker import executor, memory, process
 from cloudburst.worker.ahead import Ahead
+from cloudburst.worker.identities import Identities
 from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.recorder import Recorder
 from cloudburst.worker.runtime import Runtime, Unusable, executor_environ
@@ -62,6 +63,7 @@ class Slots:
         self._slots = [Slot(number) for number in range(config.slots)]
         self._spares = Spares(config.slots)
         self._stand_ins = StandIns(self._spares)
+        self._identities = Identities(config.executor_uids)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -153,6 +155,7 @@ class Slots:
             points=bool(self._config.influx_url),
             allow_pickle=self._config.allow_pickle,
             stands_in=stands_in,
+            identity=self._identities.take(),
         )
 
     def _start_stand_in(self) -> None:

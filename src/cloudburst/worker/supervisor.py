@@ -16,6 +16,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO, TypeVar
 
@@ -25,7 +26,7 @@ from cloudburst.config import WorkerConfig
 from cloudburst.errors import ConfigError, QueueError
 from cloudburst.points.database import Login
 from cloudburst.points.writer import open_writer
-from cloudburst.rqwire import connection, output, workers
+from cloudburst.rqwire import connection, nodes, output, workers
 from cloudburst.rqwire.builds import Builds
 from cloudburst.rqwire.ensembles import Ensembles
 from cloudburst.rqwire.leases import Claim, Leases
@@ -63,10 +64,10 @@ class Worker:
     """One worker of one node. ``run`` returns when it has been told to stop and its jobs have ended."""
 
     def __init__(self, config: WorkerConfig, environ: Mapping[str, str]) -> None:
-        self._config = config
         self._state_lock = _lock_state(config.state_dir)
         self._name = workers.worker_name(config.node)
-        self._redis = _connect(config.redis_url)
+        self._redis = _connect(config)
+        self._config = config = replace(config, slots=config.slots or _slots(self._redis, config))
         self._ensembles = Ensembles(self._redis)
         self._leases = Leases(
             self._redis, queue=config.queue, worker=self._name, node=config.node, lease_s=config.lease_s
@@ -77,7 +78,9 @@ class Worker:
         self._wake = Wake()
         self._bell = Bell(self._redis, config.queue, self._wake)
         self._orders = Orders(self._redis, self._name, self._wake)
-        database = Login(config.influx_url, config.influx_token, config.influx_org, config.influx_bucket)
+        database = Login(
+            config.influx_url, config.influx_token, config.influx_org, config.influx_bucket, config.ca_file
+        )
         self._points = open_writer(database, config.state_dir / "spool", called=self._wake.call)
         self._recorder = Recorder(self._points)
         builds = Builds(self._redis, config.node, config.lease_s)
@@ -101,6 +104,8 @@ class Worker:
         signal.signal(signal.SIGINT, self._on_signal)
         signal.set_wakeup_fd(self._wake.theirs.fileno(), warn_on_full_buffer=False)
         self._take_over()
+        # Before the first claim: whether the node is to be drained.
+        self._with_redis(self._beat)
         log.info("worker %s: %d slots, queue %s", self._name, len(self._slots), self._config.queue)
         while not self._done():
             self._once()
@@ -124,7 +129,7 @@ class Worker:
             self._slots.give_back_unstarted()
             if now >= self._stop_by:
                 self._slots.give_back_running()
-        elif self._registration.suspended:
+        elif self._resting:
             self._slots.give_back_unstarted()
         else:
             # Free slots first: a CPU waits for them. What has ended can wait for a round trip.
@@ -150,7 +155,7 @@ class Worker:
             self._slots.end_idle(self._provisioner.evict(in_use, crowded=crowded))
 
     def _show_life(self) -> None:
-        """Health checks look at this file's time. Without Redis it goes on: no restart would bring that back."""
+        """Health checks look at this file's time. It says nothing of Redis, which no restart brings back."""
         with contextlib.suppress(OSError):
             os.utime(self._state_lock.fileno())
 
@@ -169,7 +174,7 @@ class Worker:
         """Claim what is wanted and tell what has ended, in one round trip; whether there are new claims."""
         if self._bell.rang:
             self._bell.rang = self._queue_empty = False
-        idle = self._stopping or self._registration.suspended or self._queue_empty
+        idle = self._stopping or self._resting or self._queue_empty
         wanted, at_once = (0, 0) if idle else self._placing.wanted()
         outcomes, losses = self._recorder.batch()
         if not (wanted or outcomes or losses):
@@ -195,6 +200,11 @@ class Worker:
             self._bell.arm()
         return bool(turn.claims)
 
+    @property
+    def _resting(self) -> bool:
+        """Whether no job is to be started: running ones end, others are for other workers."""
+        return self._registration.suspended or self._registration.draining
+
     def _has_last(self) -> bool:
         held = [*self._slots.claims(), *self._recorder.claims()]
         return any(claim.care > 1 for claim in held)
@@ -210,7 +220,7 @@ class Worker:
             busy=len(busy), current_job=busy[0].job_id if busy else "", stopping=self._stopping
         )
         self._publish_output()
-        if not self._stopping:
+        if not self._stopping and not self._registration.draining:
             self._placing.prepare(self._leases.open())
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + SWEEP_S
@@ -313,6 +323,15 @@ class Worker:
         log.info("worker %s: stopped", self._name)
 
 
+def _slots(client: redis.Redis, config: WorkerConfig) -> int:
+    """As many as an operator wishes of the node, else one per CPU that this process may use."""
+    with connection.explained(config.redis_url, config.ca_file):
+        wished = nodes.read(client, config.node).slots
+    if wished:
+        return wished
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _lock_state(state_dir: Path) -> TextIO:
     """Open ``state_dir/worker`` and lock it: one worker per directory, and none takes over a living one."""
     state_dir.mkdir(parents=True, exist_ok=True)
@@ -333,11 +352,11 @@ def _write(file: TextIO, text: str) -> None:
     file.flush()
 
 
-def _connect(url: str) -> redis.Redis:
+def _connect(config: WorkerConfig) -> redis.Redis:
     deadline = time.monotonic() + REDIS_START_S
     while True:
         try:
-            return connection.connect(url)
+            return connection.connect(config.redis_url, ca_file=config.ca_file)
         except QueueError as error:
             if time.monotonic() > deadline:
                 raise

@@ -8,7 +8,7 @@ from concurrent.futures import wait as wait_for
 from cloudburst.commands import docker, firewall, machine
 from cloudburst.errors import CloudburstError, StackError
 from cloudburst.stack.swarm import machines
-from cloudburst.stack.swarm.images import Source
+from cloudburst.stack.swarm.images import FIRST, Source
 from cloudburst.stack.swarm.plan import MachinePlan, Plan, Wanted
 from cloudburst.stack.swarm.runner import Runner
 
@@ -127,25 +127,26 @@ class Act:
                 run.do(self._master, docker.registry(name, wanted.registry, place), PUSH_S)
         # All of them, if the registry has lost what it had.
         new = {source.image for source in (*steps.build, *steps.push)}
-        again = [source for source in wanted.sources if steps.registry or source.image in new]
+        # Those to be built first, so that the count is right.
+        again = [*steps.build, *(one for one in wanted.sources if one not in steps.build)]
+        again = [source for source in again if steps.registry or source.image in new]
         building = {source.image for source in steps.build}
-        total, count = len(building), 0
-
-        def made(source: Source, number: int) -> str:
-            return self._image(source, f"({number}/{total})" if source.image in building else "")
-
         references = dict(steps.references)
         with ThreadPoolExecutor(max_workers=BUILDS) as pool:
-            running = {}
+            running: dict[str, Future[str]] = {}
             for source in again:
-                count += source.image in building
-                running[source.image] = pool.submit(made, source, count)
+                number = f"({len(running) + 1}/{len(building)})" if source.image in building else ""
+                running[source.image] = pool.submit(
+                    self._image, source, number, running.get(FIRST.get(source.image, ""))
+                )
             for image, one in running.items():
                 references[image] = one.result()
         return references
 
-    def _image(self, source: Source, number: str) -> str:
+    def _image(self, source: Source, number: str, first: Future[str] | None) -> str:
         """Build it, unless it is, and push it; what it is called by digest."""
+        if first is not None:
+            wait_for([first])
         run, reference = self._runner, self._wanted.reference(source)
         if number:
             with run.step(self._master, f"building the image of {source.image} {number}"):

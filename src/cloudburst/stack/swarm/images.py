@@ -13,7 +13,11 @@ from pathlib import Path
 
 from cloudburst.errors import StackError
 
-IMAGES = ("worker", "filestore", "gateway", "queue", "queue-dash")
+IMAGES = ("filestore", "queue", "gateway", "worker", "queue-dash")
+"""In the order in which they are built."""
+
+FIRST = {"worker": "filestore", "queue-dash": "filestore"}
+"""They begin with the same steps as another, which is built before: so these are made once."""
 
 _ARGUMENT = re.compile(r"ARG\s+(\w+)")
 

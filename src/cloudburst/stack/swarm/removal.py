@@ -48,9 +48,11 @@ def down(environ: Mapping[str, str], stack: str, say: Say, *, purge: bool) -> Re
         names = runner.names
         with ThreadPoolExecutor(max_workers=len(names)) as pool:
             # Workers leave before the master ends the swarm.
-            asked = [pool.submit(_machine, runner, name, stack, there, purge=purge) for name in names[1:]]
+            asked = [
+                pool.submit(clear_machine, runner, name, stack, there, purge=purge) for name in names[1:]
+            ]
             problems = [str(error) for one in asked if isinstance(error := one.exception(), CloudburstError)]
-        _machine(runner, master, stack, there, purge=purge, whole=settings.kind == "hosts")
+        clear_machine(runner, master, stack, there, purge=purge, whole=settings.kind == "hosts")
         after = deploy.read(runner, stack)
         left = tuple(f"{host}: volume {name}" for host in names for name in sorted(after[host].volumes))
         if problems or (purge and left):
@@ -86,7 +88,7 @@ def _secrets(runner: Runner, master: str, there: MachineFacts) -> None:
         runner.do(master, docker.config_remove(sorted(there.configs)))
 
 
-def _machine(
+def clear_machine(
     runner: Runner,
     host: str,
     stack: str,
