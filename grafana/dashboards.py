@@ -337,9 +337,9 @@ def ensemble_panels() -> Iterator[Panel]:
         "Over a million results, exact percentiles take the database a quarter of a minute",
         'SELECT count("$field") AS "jobs", mean("$field") AS "mean", min("$field") AS "least", '
         f'max("$field") AS "most" FROM "{RESULT}" WHERE {ONE}',
-        'SELECT stddev("value") AS "deviation", percentile("value", 5) AS "5 %", median("value") AS "median", '
-        f'percentile("value", 95) AS "95 %" FROM (SELECT sample("$field", 2000) AS "value" FROM "{RESULT}" '
-        f"WHERE {ONE})",
+        'SELECT stddev("value") AS "deviation", percentile("value", 5) AS "5 %", '
+        f'median("value") AS "median", percentile("value", 95) AS "95 %" '
+        f'FROM (SELECT sample("$field", 2000) AS "value" FROM "{RESULT}" WHERE {ONE})',
         width=8,
         height=9,
         unit="none",
