@@ -24,12 +24,7 @@ class Observed(MiniStack):
         self.influx = Influx(directory / "influx")
 
     def start(self) -> None:
-<<<<<<< HEAD
-        self.redis_server.start()
-        self.redis_server.url_of("worker")
-=======
         self.start_redis()
->>>>>>> E
         self.start_filestore()
         self.influx.start()
         self.connect()
@@ -46,11 +41,7 @@ class Observed(MiniStack):
     def observer(self, **settings: str) -> None:
         server = f"127.0.0.1:{self.redis_server.port}"
         environ = {
-<<<<<<< HEAD
-            "CLOUDBURST_REDIS_URL": self.redis_server.url_of("observer"),
-=======
             "CLOUDBURST_REDIS_URL": f"redis://observer:observer-password@{server}/0",
->>>>>>> E
             "CLOUDBURST_OBSERVED_DISK": str(self.directory),
             "INFLUX_URL": self.influx.url,
         }
