@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from cloudburst.rqwire import acl
-from tests.images.engine import SUBNET, Engine, why_not
 from tests.certificates import Authority
+from tests.images.engine import SUBNET, Engine, why_not
 
 HERE = Path(__file__).parent
 GATEWAY_ADDITION = HERE.parent / "swarm/images/gateway-influx1/influx1.conf"
@@ -144,5 +144,4 @@ def stack(engine: Engine, secrets: Secrets, tmp_path_factory: pytest.TempPathFac
 
 def start_influx(engine: Engine) -> None:
     """Debian's own. No Docker image of InfluxDB 2 comes as a Debian package."""
-    options = ["--tmpfs", "/var/lib/influxdb2:mode=1777"]
-    engine.start("influx", "cloudburst-tests/influx1", *options, address=ADDRESSES["influx"])
+    engine.start("influx", "cloudburst-tests/influx1", address=ADDRESSES["influx"])

@@ -86,7 +86,7 @@ def test_tls_is_modern_and_plain_http_is_told_so(stack: Engine, browser: request
 def test_files_go_in_and_come_out_with_tags_and_ranges(browser: requests.Session) -> None:
     browser.headers.update(bearer(WRITE))
     sent = browser.post(f"{OUTSIDE}/upload", files={"file": ("a.txt", b"0123456789")})
-    assert sent.json() == {"ok": True, "path": "/files/a.txt"}
+    assert sent.json()["path"] == "/files/a.txt"
 
     whole = browser.get(f"{OUTSIDE}/files/a.txt")
     part = browser.get(f"{OUTSIDE}/files/a.txt", headers={"Range": "bytes=2-4"})
@@ -149,7 +149,7 @@ def database(stack: Engine, browser: requests.Session) -> str:
         except requests.ConnectionError:
             return False
 
-    wait_until(there, 30, f"InfluxDB: {stack.logs('influx')}")
+    wait_until(there, 10, "InfluxDB")
     return "cloudburst"
 
 
