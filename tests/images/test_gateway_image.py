@@ -255,13 +255,12 @@ def test_queue_dash_is_behind_a_password(browser: requests.Session) -> None:
 def test_everything_that_queue_dash_links_is_under_its_path(browser: requests.Session) -> None:
     browser.auth = ("cloudburst", DASH_PASSWORD)
     page = browser.get(f"{OUTSIDE}/queue/")
-    links = set(page.text.split('"')) | set(page.text.split("'"))
-    # Its scripts put addresses together: those that begin with /view/ stand behind the path.
-    links = {link for link in links if re.fullmatch(r"/[^ ]+", link) and not link.startswith("/view/")}
+    links = set(re.findall(r'(?:href|src)="(/[^"]*)"', page.text))
 
     assert links
     for link in links:
         assert link.startswith("/queue/"), link
+    assert 'var url = "/queue/"' in page.text, "its scripts ask for data elsewhere"
     for link in links:
         if "static" in link:
             assert browser.get(f"{OUTSIDE}{link}").ok, link
