@@ -174,7 +174,7 @@ for argument in "$@"; do
     -h | --help) usage && exit ;;
     -d | --down) verb=down ;;
     --status) verb=status ;;
-    --drain | --undrain | --backup | --restore) verb=${argument#--} ;;
+    --logs | --scale | --drain | --undrain | --backup | --restore) verb=${argument#--} ;;
     --setup) verb=setup ;;
     --setup-dev) verb=setup lock=requirements-dev.lock ;;
     *) arguments+=("$argument") ;;

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 
 from cloudburst.commands.command import Command
+from cloudburst.errors import CommandError
 from cloudburst.hosts.host import Host
 
 TOLD_S = 3.0
@@ -17,6 +19,9 @@ SESSIONS = 8
 """Commands at a time on one machine: sshd allows ten per connection."""
 
 SHORT_S = 120.0
+
+_CERTIFICATES = re.compile(r"-----BEGIN CERTIFICATE-----.*-----END CERTIFICATE-----\s*", re.DOTALL)
+"""Not to be read by people."""
 
 Say = Callable[[str], None]
 """Takes one line for the user."""
@@ -41,7 +46,11 @@ class Runner:
         """Tell that a step begins, and how long it took if that was long."""
         self.say(f"{host}: {title}")
         began = time.monotonic()
-        yield
+        try:
+            yield
+        except CommandError as error:
+            error.add_note(f"(while {title}; what was done until then stays: run it again to go on)")
+            raise
         took = time.monotonic() - began
         if took > TOLD_S and not self.dry:
             self.say(f"{host}: {title}: done in {took:.0f} s")
@@ -49,7 +58,7 @@ class Runner:
     def do(self, host: str, command: Command, timeout_s: float = SHORT_S) -> None:
         """Change something. Raises CommandError."""
         if self.dry:
-            self.say(f"{host}$ {command}")
+            self.say(f"{host}$ {_CERTIFICATES.sub('(certificates)', str(command))}")
         else:
             self._run(host, command, timeout_s)
 
