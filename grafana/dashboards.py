@@ -81,7 +81,7 @@ def panel(
 
 
 def stat(
-    title: str, description: str, text: str, *, width: int, is_text: bool = False, **settings: Any
+    title: str, description: str, *texts: str, width: int, is_text: bool = False, **settings: Any
 ) -> Panel:
     """A large number, the latest; or a text."""
     options = {
@@ -101,7 +101,13 @@ def stat(
     }
     size = (width, settings.pop("height", 4))
     return panel(
-        "stat", title, description, [query(text, alias="$col")], size=size, options=options, **settings
+        "stat",
+        title,
+        description,
+        [query(text, alias="$col") for text in texts],
+        size=size,
+        options=options,
+        **settings,
     )
 
 
@@ -327,10 +333,13 @@ def ensemble_panels() -> Iterator[Panel]:
     )
     yield stat(
         "Returned: $field, in numbers",
-        "Of all jobs that finished so far, exactly",
-        'SELECT count("$field") AS "jobs", mean("$field") AS "mean", stddev("$field") AS "deviation", '
-        'min("$field") AS "least", percentile("$field", 5) AS "5 %", median("$field") AS "median", '
-        f'percentile("$field", 95) AS "95 %", max("$field") AS "most" FROM "{RESULT}" WHERE {ONE}',
+        "Of all jobs that finished so far; deviation and percentiles of 2,000 of them, chosen at random. "
+        "Over a million results, exact percentiles take the database a quarter of a minute",
+        'SELECT count("$field") AS "jobs", mean("$field") AS "mean", min("$field") AS "least", '
+        f'max("$field") AS "most" FROM "{RESULT}" WHERE {ONE}',
+        'SELECT stddev("value") AS "deviation", percentile("value", 5) AS "5 %", '
+        f'median("value") AS "median", percentile("value", 95) AS "95 %" '
+        f'FROM (SELECT sample("$field", 2000) AS "value" FROM "{RESULT}" WHERE {ONE})',
         width=8,
         height=9,
         unit="none",
@@ -566,6 +575,7 @@ def dashboard(
     description: str,
     *,
     since: str,
+    every: str,
     panels: Iterator[Panel],
     variables: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
@@ -583,7 +593,7 @@ def dashboard(
         "graphTooltip": 1,
         "timezone": "browser",
         "time": {"from": since, "to": "now"},
-        "refresh": "10s",
+        "refresh": every,
         "timepicker": {},
         "templating": {"list": list(variables)},
         "annotations": {"list": []},
@@ -600,6 +610,7 @@ def dashboards() -> dict[str, dict[str, Any]]:
             "Ensemble",
             "How far an ensemble is, how fast it goes, what failed, and what its jobs returned",
             since="now-1h",
+            every="30s",  # results are read anew each time, all of them
             panels=ensemble_panels(),
             variables=ensemble_variables(),
         ),
@@ -608,6 +619,7 @@ def dashboards() -> dict[str, dict[str, Any]]:
             "Stack",
             "Nodes, slots, the queue, and how much room there is left",
             since="now-3h",
+            every="10s",
             panels=stack_panels(),
         ),
     }

@@ -33,6 +33,7 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.login = ""
         """User and password, with a colon between them, of who may ask whether it is up."""
+        self._users: dict[str, tuple[str, ...]] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *arguments: str) -> None:
@@ -41,6 +42,7 @@ class RedisServer:
         argv = [
             redis_binary(),
             *(str(part) for key, value in settings.items() for part in (f"--{key}", value)),
+            *(word for role, words in self._users.items() for word in ("--user", role, *words)),
             *arguments,
         ]
         self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
@@ -66,6 +68,7 @@ class RedisServer:
     def url_of(self, role: acl.Role) -> str:
         """The URL for a user with that role, who is made; everybody else may do everything."""
         words = ("on", f">{role}-password", "resetkeys", "resetchannels", "-@all", *acl.rules(role))
+        self._users[role] = words  # for its next start
         self.client().execute_command("ACL", "SETUSER", role, *words)
         return f"redis://{role}:{role}-password@127.0.0.1:{self.port}/0"
 

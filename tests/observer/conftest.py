@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cloudburst.rqwire.acl import ROLES, rules
 from tests.influx import DATABASE, Influx, program
 from tests.worker import payload
 from tests.worker.conftest import MiniStack
@@ -23,14 +24,24 @@ class Observed(MiniStack):
         self.influx = Influx(directory / "influx")
 
     def start(self) -> None:
-        self.redis_server.start()
+        self.start_redis()
         self.start_filestore()
         self.influx.start()
         self.connect()
 
+    def start_redis(self) -> None:
+        """With users that are there from its first moment on, each time."""
+        users = ["default on nopass ~* &* +@all"]
+        for role in ROLES:
+            users.append(f"{role} on >{role}-password resetkeys resetchannels -@all {' '.join(rules(role))}")
+        file = self.directory / "users.acl"
+        file.write_text("".join(f"user {user}\n" for user in users))
+        self.redis_server.start("--aclfile", str(file))
+
     def observer(self, **settings: str) -> None:
+        server = f"127.0.0.1:{self.redis_server.port}"
         environ = {
-            "CLOUDBURST_REDIS_URL": self.redis_server.url,
+            "CLOUDBURST_REDIS_URL": f"redis://observer:observer-password@{server}/0",
             "CLOUDBURST_OBSERVED_DISK": str(self.directory),
             "INFLUX_URL": self.influx.url,
         }

@@ -151,7 +151,7 @@ def test_it_survives_a_database_and_a_redis_that_are_away(observed):
     observed.redis_server.kill()
     killed_ms = time.time() * 1000
     wait_until(lambda: newest(observed, names.MEASUREMENT_DISK)["time"] > killed_ms + 500, 20, "the disk")
-    observed.redis_server.start()
+    observed.start_redis()
     back_ms = time.time() * 1000
     wait_until(lambda: newest(observed, queue)["time"] > back_ms, 20, "the queue")
     assert "Traceback" not in observed.log("observer")

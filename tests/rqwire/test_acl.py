@@ -19,7 +19,7 @@ from rq.serializers import JSONSerializer
 from cloudburst.ensemble.connection import Connection
 from cloudburst.errors import ConfigError, QueueError
 from cloudburst.model import EnsembleSpec
-from cloudburst.rqwire import acl, nodes, output
+from cloudburst.rqwire import acl, nodes, output, readings
 from cloudburst.rqwire.appending import Accepted, Appender, Chunk
 from cloudburst.rqwire.builds import Builds
 from cloudburst.rqwire.leases import Leases, Loss, Outcome
@@ -205,6 +205,8 @@ def test_the_observer_reads_all_that_it_shows(server: RedisServer) -> None:
     assert observer.info("memory")["used_memory"] > 0
     assert queue_depth(observer) == 0
     assert workers(observer) == []
+    assert readings.read(observer, "default")[0].waiting == 0
+    assert readings.read(user(server, "client"), "default")[0].waiting == 0  # for the status of a stack
 
 
 def test_who_lacks_rights_is_told_so(server: RedisServer) -> None:

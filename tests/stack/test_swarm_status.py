@@ -86,7 +86,7 @@ def answers(url: str, ca_file: str) -> float:
 @pytest.fixture
 def endpoints(gateway: tuple[str, str], redis_server: RedisServer) -> Endpoints:
     url, ca_file = gateway
-    return Endpoints("s", redis_server.url, url, "", "", "", ca_file=ca_file)
+    return Endpoints("s", redis_server.url_of("client"), url, "", "", "", ca_file=ca_file)
 
 
 @pytest.fixture

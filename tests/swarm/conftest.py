@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.swarm import images
+from tests.swarm.deployed import Deployed
 from tests.swarm.machines import Farm, Machine, missing_programs, why_not
 
 HERE = Path(__file__).parent
@@ -71,3 +73,26 @@ def farm() -> Iterator[Farm]:
 def machines(farm: Farm) -> Machines:
     with ThreadPoolExecutor() as all_at_once:
         return Machines(*all_at_once.map(farm.machine, "mab", [{0}, {0}, {1}]))
+
+
+@pytest.fixture(scope="session")
+def deployed(farm: Farm, machines: Machines, measured: Measured) -> Deployed:
+    """The stack on all three machines; a test that breaks it, mends it."""
+    deployed = Deployed(farm, machines)
+    began = time.monotonic()
+    deployed.run("up")
+    measured("first deployment onto three bare machines", time.monotonic() - began)
+    began = time.monotonic()
+    assert "nothing to do" in deployed.run("up")
+    measured("second run", time.monotonic() - began)
+    return deployed
+
+
+@pytest.fixture
+def swarm(deployed: Deployed) -> Iterator[Deployed]:
+    """The stack, whole: with all its nodes at work."""
+    deployed.wait_for_workers("a", "b")
+    yield deployed
+    for ensemble in deployed.stack().ensembles():
+        if not ensemble.status().complete:
+            ensemble.cancel()

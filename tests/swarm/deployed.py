@@ -42,6 +42,7 @@ class Deployed:
             "CLOUDBURST_CA_CERT": str(certificates),
             "CLOUDBURST_APT_MIRROR": f"{farm.mirror.url}/deb.debian.org/debian",
             "CLOUDBURST_IMAGE_INFLUX": images.INFLUX,
+            "CLOUDBURST_IMAGE_GATEWAY": images.GATEWAY,
             "CLOUDBURST_GRAFANA_REPLICAS": "0",
             "CLOUDBURST_LEASE_S": f"{LEASE_S:g}",
             "CLOUDBURST_GRACE_S": "20",
@@ -85,6 +86,23 @@ class Deployed:
         jobs = ({"n": n, "s": seconds} for n in range(count))
         return self.stack().submit(name, payload=PAYLOAD, function="worker.work", jobs=jobs)
 
+    def secrets(self) -> dict[str, str]:
+        """Every text that nobody may find, by the file that it is in."""
+        found = {}
+        for path in sorted((config.stack_dir(self.environ, NAME) / "secrets").iterdir()):
+            text = path.read_text().strip()
+            if "PRIVATE KEY" in text:
+                text = text.splitlines()[2]  # one line of it tells it from others
+            if path.name != "salt" and text and not text.startswith(("{", "-----BEGIN CERT")):
+                found[path.name] = text
+        return found
+
+    def container(self, machine: Machine, service: str) -> str:
+        """The id of the service's container there."""
+        argv = ["docker", "ps", "-q", "--filter", f"name={NAME}_{service}."]
+        (container,) = machine.run(argv).stdout.split()
+        return container
+
     def workers(self) -> dict[str, WorkerStatus]:
         """By node; of two on one, of which one is dead, the one that was heard of last."""
         found = sorted(self.stack().workers(), key=lambda worker: worker.heartbeat_at)
@@ -98,6 +116,16 @@ class Deployed:
             return there ^ set(nodes)
 
         wait_until(lambda: not missing(), timeout_s, f"workers on {nodes}")
+
+    def take_influx(self) -> None:
+        """Let points reach Debian's InfluxDB: with the one addition that it needs in the gateway."""
+        service = f"{NAME}_gateway"
+        template = "{{.Spec.TaskTemplate.ContainerSpec.Image}}"
+        asked = self.master.run(["docker", "service", "inspect", "--format", template, service])
+        gateway, name = f"GATEWAY={asked.stdout.strip()}", "cloudburst-tests/gateway"
+        images.build(self.master, images.IMAGES / "gateway-influx1", name, "--build-arg", gateway)
+        self.environ["CLOUDBURST_IMAGE_GATEWAY"] = name
+        self.run("up")
 
     def variant(self, directory: Path) -> Path:
         """A copy of the checkout, with a difference in the worker."""

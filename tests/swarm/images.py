@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cloudburst.stack.swarm.images import source
 from tests.swarm import base, cache, registry
 
 if TYPE_CHECKING:
     from tests.swarm.machines import Farm, Machine
 
+ROOT = Path(__file__).resolve().parents[2]
 IMAGES = Path(__file__).parent / "images"
 BASE = "debian:bookworm-slim"
 REGISTRY = "registry:2.8.3"
 INFLUX = "cloudburst-tests/influx:1.6.7"
+GATEWAY = "cloudburst-tests/gateway:influx1"
 BUILT = {REGISTRY: IMAGES / "registry", INFLUX: IMAGES / "influx1"}
 
 
@@ -28,15 +32,36 @@ def base_image() -> Path:
 def provide(farm: Farm) -> None:
     """Have the farm's registry serve all of them. Where some have to be built, a machine is made for that."""
     farm.registry.add(BASE, base_image())
-    builder: Machine | None = None
+    builders: list[Machine] = []
+
+    def builder() -> Machine:
+        if not builders:
+            builders.append(farm.machine("builder"))
+            install_docker(builders[0])
+        return builders[0]
+
+    def made(name: str, made_from: str, build_it: Callable[[str], None]) -> None:
+        def make(new: Path) -> None:
+            build_it("made")
+            builder().run(["docker", "save", "-o", "/tmp/image.tar", "made"], timeout_s=300)
+            registry.from_archive(builder().root / "tmp/image.tar", new)
+
+        label = name.partition(":")[0].replace("/", "-")
+        farm.registry.add(name, cache.made(f"image-{label}-{made_from}", make))
+
     for name, context in BUILT.items():
-        path = _cached(context)
-        if not path.exists():
-            builder = builder or _builder(farm)
-            path = _build(builder, context)
-        farm.registry.add(name, path)
-    if builder is not None:
-        builder.remove()
+        made_from = cache.digest(context, base_image().name)
+        made(name, made_from, lambda tag, context=context: build(builder(), _tar(context), tag))  # type: ignore[misc]
+
+    gateway, addition = source(ROOT, "gateway", {}), IMAGES / "gateway-influx1"
+
+    def build_gateway(tag: str) -> None:
+        build(builder(), gateway.context(), "cloudburst/gateway", "-f", gateway.dockerfile)
+        build(builder(), _tar(addition), tag)
+
+    made(GATEWAY, cache.digest(gateway.tag, addition, base_image().name), build_gateway)
+    for machine in builders:
+        machine.remove()
 
 
 def install_docker(machine: Machine) -> None:
@@ -46,28 +71,12 @@ def install_docker(machine: Machine) -> None:
     machine.run(["env", "DEBIAN_FRONTEND=noninteractive", *install], timeout_s=300)
 
 
-def build(machine: Machine, context: Path, name: str, *arguments: str) -> None:
-    """`docker build` on this machine, of a folder on this one; apt in it comes through the farm's mirror."""
-    archive = subprocess.run(["tar", "-C", str(context), "-c", "."], capture_output=True, check=True).stdout
+def build(machine: Machine, context: bytes, name: str, *arguments: str) -> None:
+    """`docker build` there, of a tar archive; apt in it comes through the farm's mirror."""
     proxy = f"http_proxy={machine.mirror_url}"
     build = ["docker", "build", "-q", "--network=host", "--build-arg", proxy, *arguments, "-t", name, "-"]
-    machine.run(build, stdin=archive, timeout_s=600)
+    machine.run(build, stdin=context, timeout_s=600)
 
 
-def _cached(context: Path) -> Path:
-    return cache.directory() / f"image-{context.name}-{cache.digest(context, base_image().name)}"
-
-
-def _builder(farm: Farm) -> Machine:
-    machine = farm.machine("builder")
-    install_docker(machine)
-    return machine
-
-
-def _build(builder: Machine, context: Path) -> Path:
-    def make(new: Path) -> None:
-        build(builder, context, context.name)
-        builder.run(["docker", "save", "-o", "/tmp/image.tar", context.name], timeout_s=300)
-        registry.from_archive(builder.root / "tmp/image.tar", new)
-
-    return cache.made(_cached(context).name, make)
+def _tar(folder: Path) -> bytes:
+    return subprocess.run(["tar", "-C", str(folder), "-c", "."], capture_output=True, check=True).stdout

@@ -5,43 +5,18 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import redis
 
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import QueueError
-from tests.swarm.conftest import Machines, Measured
+from tests.swarm.conftest import Measured
 from tests.swarm.deployed import LEASE_S, Deployed, records, repeated
-from tests.swarm.machines import Farm
 from tests.wait import wait_until
 
 MARGIN_S = 2.0
 """Jobs of a lost node run elsewhere within the lease and so much more."""
-
-
-@pytest.fixture(scope="module")
-def deployed(farm: Farm, machines: Machines, measured: Measured) -> Deployed:
-    deployed = Deployed(farm, machines)
-    began = time.monotonic()
-    deployed.run("up")
-    measured("first deployment onto three bare machines", time.monotonic() - began)
-    began = time.monotonic()
-    assert "nothing to do" in deployed.run("up")
-    measured("second run", time.monotonic() - began)
-    return deployed
-
-
-@pytest.fixture
-def swarm(deployed: Deployed) -> Iterator[Deployed]:
-    """The stack, whole: with all its nodes at work."""
-    deployed.wait_for_workers("a", "b")
-    yield deployed
-    for ensemble in deployed.stack().ensembles():
-        if not ensemble.status().complete:
-            ensemble.cancel()
 
 
 def nodes(swarm: Deployed) -> dict[str, str]:

@@ -94,6 +94,26 @@ def say(params):
 '''
 
 
+BACKEND = """
+import os
+
+def attempt(path):
+    try:
+        return "read " + path + ": " + str(len(open(path, "rb").read()))
+    except OSError as error:
+        return type(error).__name__ + " " + path
+
+def build_wheel(directory, settings=None, metadata=None):
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    tried = [attempt(path) for path in (SECRET, "/proc/WORKER/environ", "/proc/WORKER/mem")]
+    with open(TOLD, "w") as file:
+        file.write("\\n".join(["caps " + status["CapEff"].strip(), *tried]))
+    raise RuntimeError("that is all")
+
+prepare_metadata_for_build_wheel = build_wheel
+"""
+
+
 class ConfinedStack(MiniStack):
     """Its workers are started as the image does it: root for a moment, then 10001 with some capabilities."""
 
@@ -107,10 +127,14 @@ class ConfinedStack(MiniStack):
         become = ["setpriv", f"--reuid={WORKER_UID}", f"--regid={WORKER_UID}", "--clear-groups"]
         become += [f"--inh-caps=-all,{caps}", f"--ambient-caps=-all,{caps}", "--"]
         argv = [*reaching(sys.base_prefix), *([] if self.as_root else become), sys.executable, "-m", module]
-        settings = {"CLOUDBURST_EXECUTOR_UIDS": f"{UIDS[0]}-{UIDS[-1]}", "A_PATH": str(secret)}
-        secret.write_text("the worker's own")
+        # Root's: a worker that is not root may read it nevertheless, and nothing that it starts.
+        secret.write_text(environ["FILE_HOST_TOKEN"])
         secret.chmod(0o400)
-        os.chown(secret, 0 if self.as_root else WORKER_UID, -1)
+        settings = {
+            "CLOUDBURST_EXECUTOR_UIDS": f"{UIDS[0]}-{UIDS[-1]}",
+            "FILE_HOST_TOKEN": "",
+            "FILE_HOST_TOKEN_FILE": str(secret),
+        }
         state = Path(environ["CLOUDBURST_STATE_DIR"])
         state.mkdir(exist_ok=True)
         os.chown(state, 0 if self.as_root else WORKER_UID, -1)
@@ -235,6 +259,28 @@ def test_scratch_is_removed_or_kept_and_then_nobody_elses(stack: MiniStack) -> N
     slots = stack.directory / "state" / "slots"
     wait_until(lambda: len(list(slots.iterdir())) <= 3, 10, "scratch to be removed")
     assert after.value["uid"] in UIDS
+
+
+def test_what_builds_run_reaches_no_secrets(stack: MiniStack, told: Path) -> None:
+    if stack.as_root:
+        pytest.skip("a worker that is root runs builds as root")
+    building = stack.directory / "building"
+    secret = str(stack.directory / "secret")
+    backend = BACKEND.replace("SECRET", repr(secret)).replace("TOLD", repr(str(told)))
+    backend = backend.replace("WORKER", str(stack.node.pid))
+    project = (
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        '[project]\nname = "levee"\nversion = "0.3"\n'
+    )
+    pipfile = '[packages]\nlevee = {path = "."}\n'
+    payload.write(building, {"backend.py": backend, "pyproject.toml": project, "Pipfile": pipfile})
+
+    ensemble = stack.submit("worker.add", {}, digest=stack.upload(building))
+    stack.wait(ensemble)
+
+    tried = (secret, f"/proc/{stack.node.pid}/environ", f"/proc/{stack.node.pid}/mem")
+    refusals = [f"PermissionError {path}" for path in tried]
+    assert told.read_text().splitlines() == ["caps 0000000000000000", *refusals]
 
 
 def test_forked_jobs_work_and_die_with_their_executor(stack: MiniStack, told: Path) -> None:

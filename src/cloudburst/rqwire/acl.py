@@ -39,16 +39,27 @@ _TRANSACTIONS = ("+multi", "+exec", "+discard", "+watch", "+unwatch")
 _WRITER = ("+@connection", *_DATA, *_SAFE, *_CONNECTION, *_KEYS, *_LIVES, *_SCRIPTS, *_TRANSACTIONS)
 _READER = ("+@connection", "+@read", *_SAFE, "-scan", "-randomkey", *_CONNECTION, *_TRANSACTIONS)
 
-_ENSEMBLES = ("~rq:*", "~cb:ens:*", "~cb:open:*", "~cb:lease:*", "~cb:output:*")
-_WORKERS = ("~cb:build:*", "~cb:full:*", "~cb:reaped:*", "~cb:recent:*", "~cb:swept:*", "~cb:nodes")
+_ENSEMBLES = ("~rq:*", "~cb:ens:*", "~cb:open:*", "~cb:lease:*", "~cb:output:*", "~cb:stats")
+_WORKERS = (
+    "~cb:build:*",
+    "~cb:full:*",
+    "~cb:reaped:*",
+    "~cb:recent:*",
+    "~cb:swept:*",
+    "~cb:nodes",
+    "~cb:stats",
+)
+
+_STATS = "~cb:stats"
+"""What workers count; clients show it."""
 
 _ORDERS = "&rq:pubsub:*"
 """Channels on which workers are told what to do."""
 
 _RULES: dict[Role, tuple[str, ...]] = {
     # SCAN, for the audit: it shows the names of keys, not what is in them.
-    "client": (*_ENSEMBLES, "~cb:ensembles", _ORDERS, *_WRITER, "+scan", "+publish"),
-    "worker": (*_ENSEMBLES, *_WORKERS, _ORDERS, *_WRITER, "+subscribe", "+unsubscribe"),
+    "client": (*_ENSEMBLES, "~cb:ensembles", _STATS, _ORDERS, *_WRITER, "+scan", "+publish"),
+    "worker": (*_ENSEMBLES, *_WORKERS, _STATS, _ORDERS, *_WRITER, "+subscribe", "+unsubscribe"),
     "dash": ("~rq:*", *_READER),
     "observer": ("~rq:*", "~cb:*", *_READER),
     "operator": ("~*", "&*", "+@all"),

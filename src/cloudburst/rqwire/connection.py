@@ -38,6 +38,18 @@ class _PinnedConnection(redis.SSLConnection):
         return self._context.wrap_socket(sock, server_hostname=self.host)
 
 
+QUIET_S = 20
+"""A connection on which the other side has acknowledged nothing for so long is broken, says the kernel then.
+It says so where we only listen, too."""
+
+_KEEPALIVE = {
+    "TCP_KEEPIDLE": QUIET_S // 2,
+    "TCP_KEEPINTVL": 3,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": QUIET_S * 1000,
+}
+
+
 def connect(url: str, *, ca_file: str = "", timeout_s: float = 10.0) -> Redis:
     """Connect to the Redis at ``url`` and check that it answers, lets us in, and is at least 6.2.
 
@@ -52,6 +64,10 @@ def connect(url: str, *, ca_file: str = "", timeout_s: float = 10.0) -> Redis:
         **tls,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
+        socket_keepalive=True,
+        socket_keepalive_options={
+            getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)
+        },
         health_check_interval=30,
         # redis-py would repeat calls for seconds; who may wait for what is known to our callers.
         retry=Retry(NoBackoff(), 0),

@@ -56,6 +56,9 @@ REDIS_PAUSE_S = 0.5
 PLENTY = 4
 """Jobs in the queue per slot that make it a long one."""
 
+REDIS_ANSWER_S = 6.0
+"""A call that takes longer has failed. Calls that wait for something (``Bell``, ``Orders``) wait for less."""
+
 REDIS_START_S = 30.0
 """How long a worker waits for a Redis that is still starting."""
 
@@ -356,7 +359,7 @@ def _connect(config: WorkerConfig) -> redis.Redis:
     deadline = time.monotonic() + REDIS_START_S
     while True:
         try:
-            return connection.connect(config.redis_url, ca_file=config.ca_file)
+            return connection.connect(config.redis_url, ca_file=config.ca_file, timeout_s=REDIS_ANSWER_S)
         except QueueError as error:
             if time.monotonic() > deadline:
                 raise
