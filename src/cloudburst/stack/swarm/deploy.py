@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,7 +134,7 @@ def explained() -> Iterator[None]:
 def read(runner: Runner, stack: str) -> dict[str, MachineFacts]:
     """What is there on each machine. Raises StackError naming all that do not answer."""
     names = runner.names
-    with ThreadPoolExecutor(max_workers=len(names)) as pool:
+    with runner.threads(len(names)) as pool:
         asked = {name: pool.submit(runner.read, name, machine.facts(stack), FACTS_S) for name in names}
     problems = [str(error) for one in asked.values() if isinstance(error := one.exception(), CloudburstError)]
     if problems:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from shutil import rmtree
 
@@ -47,7 +46,7 @@ def down(environ: Mapping[str, str], stack: str, say: Say, *, purge: bool) -> Re
             _services(runner, master, stack)
             _secrets(runner, master, there[master])
         names = runner.names
-        with ThreadPoolExecutor(max_workers=len(names)) as pool:
+        with runner.threads(len(names)) as pool:
             # Workers leave before the master ends the swarm.
             asked = [
                 pool.submit(clear_machine, runner, name, stack, there, purge=purge) for name in names[1:]

@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from cloudburst.commands.command import Command
 from cloudburst.errors import CommandError
@@ -78,6 +79,17 @@ class Runner:
     def _run(self, host: str, command: Command, timeout_s: float) -> str:
         with self._sessions[host]:
             return self._hosts[host].run(command, timeout_s).stdout.strip()
+
+    @contextlib.contextmanager
+    def threads(self, count: int) -> Iterator[ThreadPoolExecutor]:
+        """Threads to run commands in; all have ended on exit. When the user interrupts, commands are ended."""
+        with ThreadPoolExecutor(max_workers=count) as pool:
+            try:
+                yield pool
+            except KeyboardInterrupt:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self.close()
+                raise
 
     def close(self) -> None:
         for host in self._hosts.values():
