@@ -5,7 +5,7 @@ SECONDS ?= 300
 SEEDS ?= 1 2 3
 BIN := .venv/bin
 BENCH ?= noop redis_cpu enqueue memory submit_million counters fork tail million scale net3 environments
-SHELL_FILES := buildstack.sh .ci/run src/cloudburst/commands/repair_redis.sh images/answers images/prepare \
+SHELL_FILES := buildstack.sh .ci/run $(wildcard src/cloudburst/commands/*.sh) images/answers images/prepare \
   images/install images/gateway/entry images/queue/entry images/queue/ready images/worker/entry images/worker/beats \
   $(wildcard tests/swarm/machine/*) tests/swarm/images/influx1/entry
 

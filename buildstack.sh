@@ -13,32 +13,53 @@ usage() {
   cat <<'PAGE'
 buildstack.sh: start and stop a CloudBurst stack
 
-  ./buildstack.sh --local [-n SLOTS]   start everything on this machine;
-                                       running it again is safe
-  ./buildstack.sh --local --status     what runs, since when, on which ports
-  ./buildstack.sh --local -d           stop; results and files stay
-  ./buildstack.sh --local -d --purge   stop, and remove them after asking
+Where it runs:
+  ./buildstack.sh --local              on this machine, without Docker
+  ./buildstack.sh --docker             on this machine's Docker, with Grafana
+  ./buildstack.sh --hosts root@m,root@a,root@b
+                                       on machines that SSH reaches: the first
+                                       is the master, jobs run on the others;
+                                       Debian or Ubuntu, nothing else needed
+Running it again is safe: it does what is missing, adds machines that are new
+in the list, and leaves the rest alone. What you do not say stays as it was.
 
-  -n SLOTS       run so many jobs at a time (default: one per CPU)
-  --name STACK   another stack, with ports, files and results of its own
-  -y             do not ask before removing
-  -h, --help     this page
+What to do with it, after the place or --name STACK:
+  --status             what runs, the queue, nodes; and what is wrong
+  -d                   stop; results and files stay
+  -d --purge           stop, and remove them after asking; -y does not ask
+  --dry-run            print every command, and change nothing
+  --logs SERVICE       what a service writes; -f goes on
+  --scale NODE=SLOTS   let a node run so many jobs at a time
+  --drain NODE         take a node out when its jobs have ended;
+                       --lost: it will not come back. --undrain NODE: stay
+  --backup DIR, --restore DIR
+                       queue, files and results, to DIR and back
+  -h, --help           this page
 
 Starting also takes:
+  --name STACK         another stack, with results of its own
+  -n SLOTS             --local: so many jobs at a time (default: one per CPU)
   --redis-port, --file-port, --influx-port, --dash-port PORT
-                 where to listen on 127.0.0.1; 0 takes any free port
-  --no-auth      Redis without a password, for clients that know none
-What you do not say stays as it was at the last start.
+                       --local: ports of 127.0.0.1; 0 takes any free one
+  --no-auth            --local: Redis without a password
+  --https-port, --queue-port PORT
+                       elsewhere: the master's ports (443, 6380)
+  --ssh-key, --ssh-config FILE
+                       how to log in; else as `ssh` does
+  --private-interface NAME
+                       by which the machines reach one another, as eth1
+  --tls-cert, --tls-key FILE
+                       a certificate that browsers know
 
 Environment variables:
-  CLOUDBURST_HOME    where stacks are kept (default: ~/.cloudburst)
-  CLOUDBURST_TOKEN   a token for the file store and points (default: random)
-  INFLUX_URL         an InfluxDB for points, with INFLUX_TOKEN, INFLUX_ORG and
-                     INFLUX_BUCKET (default: the stack stores points itself)
-  PIP_INDEX_URL      where Python packages come from, here and for payloads;
-                     PIP_CERT, HTTPS_PROXY and others: docs/operating.md
-  CLOUDBURST_BUILD_X what a payload's Pipfile may name as ${X}
-  PYTHON             the Python to use here (default: one of 3.11 or later)
+  CLOUDBURST_HOME      where stacks are kept (default: ~/.cloudburst)
+  CLOUDBURST_IMAGE_X   another image, as CLOUDBURST_IMAGE_INFLUX=mirror/influx
+  CLOUDBURST_BASE_IMAGE, CLOUDBURST_APT_MIRROR, CLOUDBURST_CA_CERT
+                       what images are built from, and whom they trust
+  CLOUDBURST_BUILD_X   what a payload's Pipfile may name as ${X}
+  PIP_INDEX_URL        where Python packages come from, here and for payloads
+  INFLUX_URL, CLOUDBURST_TOKEN and others: docs/operating.md
+  PYTHON               the Python to use here (default: one of 3.11 or later)
 
 The first run makes the tool's environment, .venv, in about a minute.
 To do only that:
@@ -174,7 +195,7 @@ for argument in "$@"; do
     -h | --help) usage && exit ;;
     -d | --down) verb=down ;;
     --status) verb=status ;;
-    --drain | --undrain | --backup | --restore) verb=${argument#--} ;;
+    --logs | --scale | --drain | --undrain | --backup | --restore) verb=${argument#--} ;;
     --setup) verb=setup ;;
     --setup-dev) verb=setup lock=requirements-dev.lock ;;
     *) arguments+=("$argument") ;;

@@ -24,6 +24,8 @@ NOT_FOR_USERS = {
     "REDIS_",
     "CLOUDBURST_DASH_HOST",  # queue-dash is started by the stack only
     "CLOUDBURST_DASH_PORT",
+    "CLOUDBURST_DASH_PATH",
+    "CLOUDBURST_DEPLOYMENT",  # the deployment tells the compose file
 }
 
 

@@ -50,6 +50,10 @@ def run(checkout: Path, *arguments: str) -> list[str]:
         (["--local", "-d"], ["down", "--local"]),
         (["--local", "-d", "--purge", "-y"], ["down", "--local", "--purge", "-y"]),
         (["--local", "--name", "two words"], ["up", "--local", "--name", "two words"]),
+        (["--docker"], ["up", "--docker"]),
+        (["--hosts", "root@m,root@a", "--dry-run"], ["up", "--hosts", "root@m,root@a", "--dry-run"]),
+        (["--name", "swarm", "--logs", "queue", "-f"], ["logs", "--name", "swarm", "queue", "-f"]),
+        (["--hosts", "m", "--scale", "a=4"], ["scale", "--hosts", "m", "a=4"]),
     ],
 )
 def test_flags_become_a_command_of_the_stack(checkout: Path, said: list[str], asked: list[str]) -> None:

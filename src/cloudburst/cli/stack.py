@@ -203,6 +203,15 @@ LOCAL_ONLY = ("slots", "redis_port", "file_port", "influx_port", "dash_port", "a
 
 @stack.command()
 @_which_stack
+@click.argument("nodes", metavar="NODE=SLOTS...", nargs=-1, required=True)
+def scale(where: Where, nodes: tuple[str, ...]) -> None:
+    """Let nodes of a swarm run so many jobs at a time; 0: one per CPU. Their workers start again."""
+    swarm.need(where.swarm, "--scale")
+    swarm.scale(where.name, nodes)
+
+
+@stack.command()
+@_which_stack
 @click.argument("service")
 @click.option("-f", "--follow", is_flag=True, help="Go on until interrupted.")
 @click.option("--tail", type=int, default=200, show_default=True, help="Begin with so many lines.")

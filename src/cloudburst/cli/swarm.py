@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from cloudburst import config
 from cloudburst.errors import ConfigError
-from cloudburst.stack.swarm import deploy, leaving, removal, saving
+from cloudburst.stack.swarm import deploy, leaving, removal, saving, scaling
 from cloudburst.stack.swarm.deploy import Deployed
 from cloudburst.stack.swarm.runner import Say
 from cloudburst.stack.swarm.saving import Folder
@@ -76,6 +76,10 @@ def logs(stack: str, service: str, *, follow: bool, tail: int) -> None:
         )
 
 
+def scale(stack: str, said: Sequence[str]) -> None:
+    scaling.scale(os.environ, stack, scaling.parse(said), _say())
+
+
 def need(kind: Kind | None, flag: str) -> Kind:
     """Raise ConfigError for a stack that is not on a swarm."""
     if kind is None:
@@ -132,7 +136,7 @@ def _print_endpoints(done: Deployed, kind: Kind, hosts: str | None) -> None:
     console.print(
         f"Log in at queue-dash as cloudburst, at grafana as admin: passwords are in {directory / 'secrets'}"
     )
-    asked = flag(kind, where.stack, hosts)
+    asked = f"--name {where.stack}"
     console.print(f"\nNext: CLOUDBURST_STACK={where.stack} client/run.py --jobs 100")
     console.print(f"Look: ./buildstack.sh {asked} --status    Stop: ./buildstack.sh {asked} -d")
 

@@ -33,8 +33,14 @@ def image_digests(reference: str) -> Command:
     return Command(("docker", "image", "inspect", "--format", template, reference))
 
 
-def remove_images(references: Sequence[str]) -> Command:
-    return Command(("docker", "image", "rm", *references))
+def remove_images(stack: str) -> Command:
+    """Remove all of the stack's own images from that machine, with or without a name."""
+    script = 'docker image ls --all --quiet --filter "label=$1" | sort -u | xargs -r docker image rm --force'
+    return Command(("sh", "-c", script, "remove", f"{OWNER_LABEL}={stack}"))
+
+
+def network_remove(name: str) -> Command:
+    return Command(("docker", "network", "rm", name))
 
 
 def swarm_init(address: str, pool: str) -> Command:
@@ -169,3 +175,13 @@ def registry(name: str, image: str, directory: str) -> Command:
 
 def container_remove(name: str) -> Command:
     return Command(("docker", "rm", "--force", "--volumes", name))
+
+
+def service_containers(service: str) -> Command:
+    """Print the IDs of that service's running containers on that machine."""
+    return Command(("docker", "ps", "--quiet", "--filter", f"label=com.docker.swarm.service.name={service}"))
+
+
+def stop(containers_: Sequence[str]) -> Command:
+    """SIGTERM, and SIGKILL when the grace period of each is over. The swarm starts others instead."""
+    return Command(("docker", "stop", *containers_))

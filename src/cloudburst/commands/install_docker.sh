@@ -1,6 +1,8 @@
+#!/bin/sh
 # Installs Docker on Debian and Ubuntu, from their own packages.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
+# shellcheck source=/dev/null
 . /etc/os-release
 case " $ID ${ID_LIKE:-} " in
 *" debian "* | *" ubuntu "*) ;;

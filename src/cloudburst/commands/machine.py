@@ -15,12 +15,12 @@ def facts(stack: str) -> Command:
 
 def install_docker() -> Command:
     """Install Docker from the distribution; waits for other installations to end."""
-    return Command(("sh", "-s"), stdin=_script("install_docker.sh"))
+    return Command(("sh", "-s", "--", "install-docker"), stdin=_script("install_docker.sh"))
 
 
 def start_docker() -> Command:
     """Start Docker now and at each boot; return when it answers."""
-    return Command(("sh", "-s"), stdin=_script("start_docker.sh"))
+    return Command(("sh", "-s", "--", "start-docker"), stdin=_script("start_docker.sh"))
 
 
 def write_file(path: str, contents: str, mode: int) -> Command:

@@ -1,9 +1,11 @@
+#!/bin/sh
 # What is there of a machine and of a stack on it, a `name=value` per line. $1: the stack. Runs on any POSIX
 # shell; changes nothing.
 stack=$1
 say() { printf '%s=%s\n' "$1" "$2"; }
 
 (
+  # shellcheck source=/dev/null
   . /etc/os-release
   say os "$ID"
   say os_name "$PRETTY_NAME"

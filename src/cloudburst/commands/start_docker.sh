@@ -1,3 +1,4 @@
+#!/bin/sh
 # Starts Docker, now and at each boot; ends when it answers.
 set -eu
 if [ -d /run/systemd/system ]; then

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 
 from cloudburst.commands import docker, firewall, machine
@@ -39,7 +39,7 @@ class Act:
         Raises CommandError when something fails on the master: nothing can be done without.
         """
         first, *others = self._steps.machines
-        with ThreadPoolExecutor(max_workers=len(others) + 2) as pool:
+        with self._runner.threads(len(others) + 2) as pool:
             joining = [pool.submit(self._other, one) for one in others]
             try:
                 self._prepare(first)
@@ -132,7 +132,7 @@ class Act:
         again = [source for source in again if steps.registry or source.image in new]
         building = {source.image for source in steps.build}
         references = dict(steps.references)
-        with ThreadPoolExecutor(max_workers=BUILDS) as pool:
+        with run.threads(BUILDS) as pool:
             running: dict[str, Future[str]] = {}
             for source in again:
                 number = f"({len(running) + 1}/{len(building)})" if source.image in building else ""

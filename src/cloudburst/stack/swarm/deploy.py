@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +84,8 @@ def up(
                 there=there,
                 wishes=wishes,
             )
-            settings.save(paths.settings)
+            if not dry:
+                settings.save(paths.settings)
             changed = deployment.carry_out(runner)
             if dry:
                 return None
@@ -134,7 +134,7 @@ def explained() -> Iterator[None]:
 def read(runner: Runner, stack: str) -> dict[str, MachineFacts]:
     """What is there on each machine. Raises StackError naming all that do not answer."""
     names = runner.names
-    with ThreadPoolExecutor(max_workers=len(names)) as pool:
+    with runner.threads(len(names)) as pool:
         asked = {name: pool.submit(runner.read, name, machine.facts(stack), FACTS_S) for name in names}
     problems = [str(error) for one in asked.values() if isinstance(error := one.exception(), CloudburstError)]
     if problems:
@@ -186,9 +186,11 @@ class Deployment:
             references, failures = Act(runner, self._wanted, steps, pool).carry_out()
         variables = self._variables(references)
         digest = compose.digest(self._compose, variables)
-        past = self._failed_before(runner)
         why = why_deploy(self._there[self._master.host], self._stack, digest)
+        past: frozenset[str] = frozenset()
         if why:
+            services = self._there[self._master.host].services
+            past = waiting.failed_tasks(runner, self._master.host, services.keys())
             with runner.step(self._master.host, f"deploying the services ({why})"):
                 command = docker.stack_deploy(
                     self._stack, self._compose, variables | {"CLOUDBURST_DEPLOYMENT": digest}
@@ -202,11 +204,6 @@ class Deployment:
         if failures:
             raise StackError("\n".join(str(error) for error in failures))
         return changed
-
-    def _failed_before(self, runner: Runner) -> frozenset[str]:
-        services = self._there[self._master.host].services
-        restless = [name for name, service in services.items() if not service.settled]
-        return waiting.failed_tasks(runner, self._master.host, restless)
 
     def _wait(self, runner: Runner, digest: str, missing: int, past: frozenset[str]) -> None:
         there = self._there[self._master.host].services.values()

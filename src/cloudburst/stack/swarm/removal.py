@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from shutil import rmtree
 
 from cloudburst.commands import docker, firewall, machine
 from cloudburst.commands.command import Command
-from cloudburst.errors import CloudburstError, ConfigError, StackError
+from cloudburst.errors import CloudburstError, CommandError, ConfigError, StackError
 from cloudburst.stack.lock import held
 from cloudburst.stack.swarm import compose, deploy, machines
 from cloudburst.stack.swarm.facts import MachineFacts
@@ -46,7 +46,7 @@ def down(environ: Mapping[str, str], stack: str, say: Say, *, purge: bool) -> Re
             _services(runner, master, stack)
             _secrets(runner, master, there[master])
         names = runner.names
-        with ThreadPoolExecutor(max_workers=len(names)) as pool:
+        with runner.threads(len(names)) as pool:
             # Workers leave before the master ends the swarm.
             asked = [
                 pool.submit(clear_machine, runner, name, stack, there, purge=purge) for name in names[1:]
@@ -100,7 +100,7 @@ def clear_machine(
     """Everything of the stack on one machine; ``whole``: the swarm and firewall rules too."""
     there = all_there[host]
     if purge and there.volumes:
-        with runner.step(host, f"removing {len(there.volumes)} volumes"):
+        with runner.step(host, f"removing {', '.join(sorted(there.volumes))}"):
             runner.do(host, docker.volume_remove(sorted(there.volumes)))
     if not whole:
         return
@@ -109,8 +109,14 @@ def clear_machine(
             runner.do(host, docker.swarm_leave())
     if there.docker:
         runner.do(host, docker.container_remove(machines.registry_name(stack)))
-    if purge and there.images:
-        runner.do(host, docker.remove_images(sorted(there.images)))
+    if purge and there.docker:
+        runner.do(host, docker.remove_images(stack))
+        for command in (
+            docker.volume_remove([machines.registry_name(stack)]),
+            docker.network_remove("docker_gwbridge"),  # Docker makes it for a swarm, and leaves it
+        ):
+            with contextlib.suppress(CommandError):  # not there, or somebody else's containers use it
+                runner.do(host, command)
     ours = (f"{machines.directory(stack)}/", "/etc/docker/certs.d/")
     files = [path for path in there.files if path.startswith(ours) and f":{machines.REGISTRY_PORT}/" in path]
     files += [path for path in there.files if path.startswith(ours[0])]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from cloudburst.commands.command import Command
+from cloudburst.errors import CommandError
 from cloudburst.hosts.host import Host
 
 TOLD_S = 3.0
@@ -17,6 +20,9 @@ SESSIONS = 8
 """Commands at a time on one machine: sshd allows ten per connection."""
 
 SHORT_S = 120.0
+
+_CERTIFICATES = re.compile(r"-----BEGIN CERTIFICATE-----.*-----END CERTIFICATE-----\s*", re.DOTALL)
+"""Not to be read by people."""
 
 Say = Callable[[str], None]
 """Takes one line for the user."""
@@ -41,7 +47,11 @@ class Runner:
         """Tell that a step begins, and how long it took if that was long."""
         self.say(f"{host}: {title}")
         began = time.monotonic()
-        yield
+        try:
+            yield
+        except CommandError as error:
+            error.add_note(f"(while {title}; what was done until then stays: run it again to go on)")
+            raise
         took = time.monotonic() - began
         if took > TOLD_S and not self.dry:
             self.say(f"{host}: {title}: done in {took:.0f} s")
@@ -49,7 +59,7 @@ class Runner:
     def do(self, host: str, command: Command, timeout_s: float = SHORT_S) -> None:
         """Change something. Raises CommandError."""
         if self.dry:
-            self.say(f"{host}$ {command}")
+            self.say(f"{host}$ {_CERTIFICATES.sub('(certificates)', str(command))}")
         else:
             self._run(host, command, timeout_s)
 
@@ -69,6 +79,17 @@ class Runner:
     def _run(self, host: str, command: Command, timeout_s: float) -> str:
         with self._sessions[host]:
             return self._hosts[host].run(command, timeout_s).stdout.strip()
+
+    @contextlib.contextmanager
+    def threads(self, count: int) -> Iterator[ThreadPoolExecutor]:
+        """Threads to run commands in; all have ended on exit. When the user interrupts, commands are ended."""
+        with ThreadPoolExecutor(max_workers=count) as pool:
+            try:
+                yield pool
+            except KeyboardInterrupt:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self.close()
+                raise
 
     def close(self) -> None:
         for host in self._hosts.values():
