@@ -33,6 +33,7 @@ find /var/log -type f -exec cat {} +
 ps -ewwo args=
 cat /etc/docker/daemon.json /etc/cloudburst/*/*.json
 cat /root/.bash_history /root/.docker/config.json
+true
 """
 
 
