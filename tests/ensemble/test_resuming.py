@@ -273,11 +273,11 @@ def test_a_redis_that_is_away_too_long_leaves_an_ensemble_that_can_be_resumed(
     assert (floods.audit().breaches, floods.status().total) == ((), 2_000)
 
 
-def test_scripts_that_redis_forgets_are_given_again(stack):
+def test_scripts_that_redis_forgets_are_given_again(stack, redis_server):
     def jobs() -> Iterator[dict[str, int]]:
         for job in seeds(5_000):
             if job["seed"] % 700 == 0:
-                stack._queue.redis.script_flush()
+                redis_server.client().script_flush()
             yield job
 
     floods = submit(stack, jobs())
