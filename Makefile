@@ -31,8 +31,8 @@ stop: setup ## Stop the local stack; results and files stay
 test: lint ## Everything that .ci/run checks: lint, types, layers, tests
 	$(BIN)/pytest
 
-test-swarm: setup-dev ## The tests that need virtual machines, only: as root, on Linux
-	$(BIN)/pytest tests/swarm
+test-swarm: setup-dev ## The tests that need Docker and virtual machines, only: as root, on Linux
+	$(BIN)/pytest tests/images tests/swarm
 
 lint: setup-dev ## Style, types and layers
 	$(BIN)/ruff check

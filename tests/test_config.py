@@ -64,3 +64,31 @@ def test_something_else_is_not(tmp_path: Path, value: str) -> None:
 
     with pytest.raises(ConfigError, match=r"cloudburst\.toml: apt: "):
         config.payload_settings(tmp_path)
+
+
+def test_variables_for_builds_come_from_a_file_where_the_environment_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "builds.json"
+    path.write_text('{"PIP_INDEX_URL": "https://mirror", "CLOUDBURST_BUILD_USER": "ada"}')
+    environ = {"CLOUDBURST_BUILDS_FILE": str(path), "PIP_INDEX_URL": "https://own", "PATH": "/bin"}
+
+    assert config.worker_environ(environ) == environ | {"CLOUDBURST_BUILD_USER": "ada"}
+    assert config.worker_environ({"PATH": "/bin"}) == {"PATH": "/bin"}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("PIP_INDEX_URL=x", "is not JSON"),
+        ("[]", "object of texts"),
+        ('{"PIP_RETRIES": 1}', "object of texts"),
+        ('{"REDIS_HOST": "elsewhere"}', "do not read REDIS_HOST"),
+    ],
+)
+def test_a_file_of_something_else_than_variables_for_builds_is_refused(
+    tmp_path: Path, text: str, why: str
+) -> None:
+    path = tmp_path / "builds.json"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError, match=rf"CLOUDBURST_BUILDS_FILE: .*{why}"):
+        config.worker_environ({"CLOUDBURST_BUILDS_FILE": str(path)})

@@ -19,7 +19,7 @@ from cloudburst.points.database import Away, Database, Login
 from cloudburst.rqwire import connection
 from tests.certificates import Authority, TlsFront
 from tests.cli.shell import Shell
-from tests.conftest import RedisServer, free_port
+from tests.conftest import RedisServer, debian_redis, free_port
 from tests.ensemble.parts import TOKEN, endpoints, file_store, payload
 from tests.wait import wait_until
 
@@ -185,12 +185,11 @@ def test_a_file_that_is_no_authority_is_named(tmp_path: Path, text: str | None, 
 
 
 def test_redis_own_tls_is_spoken(authority: Authority, tmp_path: Path) -> None:
-    binary = _redis_with_tls()
     certificate, key = authority.issue("redis")
     port = free_port()
-    argv = [binary, "--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no", "--save", ""]
+    argv = ["redis-server", "--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no", "--save", ""]
     argv += ["--tls-cert-file", certificate, "--tls-key-file", key, "--dir", tmp_path, "--requirepass", "pw"]
-    process = subprocess.Popen([*map(str, argv)], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*map(str, argv)], executable=debian_redis(), stdout=subprocess.DEVNULL)
     try:
         url = f"rediss://default:pw@127.0.0.1:{port}/0"
         ca_file = str(authority.certificate)
@@ -205,13 +204,3 @@ def _connected(url: str, ca_file: str) -> connection.Redis | None:
         return connection.connect(url, ca_file=ca_file)
     except QueueError:
         return None
-
-
-def _redis_with_tls() -> str:
-    found = shutil.which("redis-server")
-    # Built without TLS, it does not know the option.
-    probe = [found or "false", "--port", "0", "--tls-port", "0", "--dir", "/nonexistent"]
-    said = subprocess.run(probe, capture_output=True, text=True, check=False, timeout=10)
-    if not found or "Bad directive" in said.stdout + said.stderr:
-        pytest.skip("no redis-server with TLS on PATH: apt-get install redis-server")
-    return found

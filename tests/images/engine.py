@@ -53,7 +53,16 @@ class Engine:
     def __enter__(self) -> Engine:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._runtime.mkdir(mode=0o700)
-        argv = ["dockerd", "--data-root", str(self._directory), "--exec-root", str(self._runtime / "exec")]
+        # It ends when these tests do, however they end.
+        argv = [
+            "setpriv",
+            "--pdeathsig=TERM",
+            "dockerd",
+            "--data-root",
+            str(self._directory),
+            "--exec-root",
+            str(self._runtime / "exec"),
+        ]
         argv += ["--host", self._host, "--pidfile", str(self._runtime / "pid")]
         argv += ["--iptables=false", "--bridge=none", f"--cgroup-parent=/cloudburst-tests-{os.getpid()}"]
         with (self._runtime / "log").open("wb") as log:
@@ -125,19 +134,15 @@ class Engine:
         with Mirror(cache.directory() / "packages", "127.0.0.1") as mirror:
             # What the engine knows as a proxy is no part of what it finds built images by.
             arguments["http_proxy"] = mirror.url
-            given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
             for name in IMAGES:
-                dockerfile = f"images/{name}/Dockerfile"
-                build = [
-                    "build",
-                    "--network=host",
-                    "-f",
-                    dockerfile,
-                    "-t",
-                    f"cloudburst-tests/{name}",
-                    *given,
-                ]
-                self.docker(*build, str(REPOSITORY), env={"DOCKER_BUILDKIT": "0"}, timeout_s=900)
+                self._build(REPOSITORY, REPOSITORY / "images" / name, arguments)
+            self._build(INFLUX, INFLUX, arguments)
+
+    def _build(self, context: Path, folder: Path, arguments: Mapping[str, str]) -> None:
+        given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
+        image = f"cloudburst-tests/{folder.name}"
+        build = ["build", "--network=host", "-f", str(folder / "Dockerfile"), "-t", image, *given]
+        self.docker(*build, str(context), env={"DOCKER_BUILDKIT": "0"}, timeout_s=900)
 
     def inspect(self, name: str) -> dict[str, Any]:
         found: list[dict[str, Any]] = json.loads(self.docker("inspect", name))

@@ -96,3 +96,6 @@ def swarm(deployed: Deployed) -> Iterator[Deployed]:
     for ensemble in deployed.stack().ensembles():
         if not ensemble.status().complete:
             ensemble.cancel()
+    for node, worker in deployed.workers().items():
+        if worker.state == "draining":
+            deployed.run("undrain", node)

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
-import resource
+import select
+import socket
+import time
+from collections.abc import Sequence
 
-AT_ONCE = 800
-TIMEOUT_S = 1.5
+AT_ONCE = 500
+"""Fewer than the files that a process may usually have open."""
+
+SILENCE_S = 2.0
+"""A port that has not answered until then is one whose packets are dropped."""
 
 
 def open_ports(address: str) -> set[int]:
     """All TCP ports there that take connections, of all 65,535."""
-    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(allowed, min(most, 4 * AT_ONCE)), most))
-    return asyncio.run(_scan(address, range(1, 65536)))
+    every = range(1, 65536)
+    return set().union(*(_open(address, every[at : at + AT_ONCE]) for at in range(0, len(every), AT_ONCE)))
 
 
-async def _scan(address: str, ports: range) -> set[int]:
-    left, found = iter(ports), set()
-
-    async def knock() -> None:
-        for port in left:
-            try:
-                _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), TIMEOUT_S)
-            except OSError:  # refused, unreachable, or no answer
-                continue
-            found.add(port)
-            writer.close()
-
-    await asyncio.gather(*(knock() for _ in range(AT_ONCE)))
+def _open(address: str, ports: Sequence[int]) -> set[int]:
+    waiting: dict[int, tuple[socket.socket, int]] = {}
+    poll = select.poll()
+    found = set()
+    deadline = time.monotonic() + SILENCE_S
+    for port in ports:
+        knock = socket.socket()
+        knock.setblocking(False)
+        knock.connect_ex((address, port))
+        waiting[knock.fileno()] = knock, port
+        poll.register(knock, select.POLLOUT)
+    while waiting and (left_s := deadline - time.monotonic()) > 0:
+        for file, _ in poll.poll(left_s * 1000):
+            knock, port = waiting.pop(file)
+            if knock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
+                found.add(port)
+            poll.unregister(file)
+            knock.close()
+    for knock, _ in waiting.values():
+        knock.close()
     return found

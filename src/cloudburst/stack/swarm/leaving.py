@@ -153,12 +153,12 @@ def _check_lost(leaving: Leaving, name: str) -> None:
 def _drained(queue: Redis, leaving: Leaving, say: Say, timeout_s: float | None) -> None:
     """Return when the node's worker holds no job, and will claim none."""
     node = leaving.node.hostname
-    nodes.set_draining(queue, node, True)
-    say(f"{node}: takes no new jobs")
     again = f"--drain {node} goes on, --undrain {node} lets it take jobs again"
     began = time.monotonic()
     told, told_at = 0, 0.0
     try:
+        nodes.set_draining(queue, node, True)
+        say(f"{node}: takes no new jobs")
         while True:
             jobs, noticed = _jobs_of(queue, node)
             if noticed and not jobs:
