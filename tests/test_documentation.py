@@ -26,6 +26,9 @@ NOT_FOR_USERS = {
     "CLOUDBURST_DASH_PORT",
     "CLOUDBURST_DASH_PATH",
     "CLOUDBURST_DEPLOYMENT",  # the deployment tells the compose file
+    "CLOUDBURST_HTTPS_PORT",
+    "CLOUDBURST_QUEUE_PORT",
+    "CLOUDBURST_BUILDS",  # a secret of the worker's service
 }
 
 

@@ -9,6 +9,12 @@ from cloudburst.commands.command import Command
 STACK_LABEL = "com.docker.stack.namespace"
 """Docker puts it on everything that `docker stack deploy` makes, with the stack's name."""
 
+BEGUN_LABEL = "cloudburst.begun"
+"""Ours, on the node by which a swarm was started, with the name of the stack that it was started for."""
+
+BEGUN_LABEL = "cloudburst.begun"
+"""Ours, on the node by which a swarm was started, with the name of the stack that it was started for."""
+
 OWNER_LABEL = "cloudburst.stack"
 """Ours, on secrets, configs and images, with the stack's name."""
 

@@ -68,6 +68,8 @@ class MachineFacts:
     node_id: str = ""
     manager: bool = False
     swarm_address: str = ""
+    managers: tuple[str, ...] = ()
+    """Addresses of the swarm's managers, without ports."""
     registry: str = ""
     """Image of the stack's registry, if that runs here."""
     volumes: frozenset[str] = frozenset()
@@ -121,6 +123,7 @@ def parse(printed: str) -> MachineFacts:
         node_id=swarm.get("NodeID", ""),
         manager=bool(swarm.get("ControlAvailable")),
         swarm_address=swarm.get("NodeAddr", ""),
+        managers=tuple(one["Addr"].rpartition(":")[0] for one in swarm.get("RemoteManagers") or ()),
         registry=registry if running == "true" else "",
         volumes=frozenset(said["volume"]),
         images=dict(_image(value) for value in said["image"]),

@@ -52,7 +52,7 @@ def down(environ: Mapping[str, str], stack: str, say: Say, *, purge: bool) -> Re
                 pool.submit(clear_machine, runner, name, stack, there, purge=purge) for name in names[1:]
             ]
             problems = [str(error) for one in asked if isinstance(error := one.exception(), CloudburstError)]
-        clear_machine(runner, master, stack, there, purge=purge, whole=settings.kind == "hosts")
+        clear_machine(runner, master, stack, there, purge=purge)
         after = deploy.read(runner, stack)
         left = tuple(f"{host}: volume {name}" for host in names for name in sorted(after[host].volumes))
         if problems or (purge and left):
@@ -89,24 +89,27 @@ def _secrets(runner: Runner, master: str, there: MachineFacts) -> None:
 
 
 def clear_machine(
-    runner: Runner,
-    host: str,
-    stack: str,
-    all_there: Mapping[str, MachineFacts],
-    *,
-    purge: bool,
-    whole: bool = True,
+    runner: Runner, host: str, stack: str, all_there: Mapping[str, MachineFacts], *, purge: bool
 ) -> None:
-    """Everything of the stack on one machine; ``whole``: the swarm and firewall rules too."""
+    """Everything of the stack on one machine. A swarm that was there before the stack stays."""
     there = all_there[host]
     if purge and there.volumes:
         with runner.step(host, f"removing {', '.join(sorted(there.volumes))}"):
             runner.do(host, docker.volume_remove(sorted(there.volumes)))
-    if not whole:
-        return
+    # Before it leaves the swarm, which tells where the registry is.
+    places = [f"/etc/docker/certs.d/{manager}:{machines.REGISTRY_PORT}/" for manager in there.managers]
+    ours = (f"{machines.directory(stack)}/", *places)
+    runner.do(host, machine.remove_files([path for path in there.files if path.startswith(ours)]))
+    if firewall.SCRIPT in there.files:
+        runner.do(host, firewall.remove(systemd=there.systemd))
     if there.swarm_state not in {"", "inactive"}:
-        with runner.step(host, "leaving the swarm"):
-            runner.do(host, docker.swarm_leave())
+        own = next((node for node in there.nodes if node.id == there.node_id), None)
+        if own is None or own.labels.get(docker.BEGUN_LABEL) == stack:
+            with runner.step(host, "leaving the swarm"):
+                runner.do(host, docker.swarm_leave())
+        else:
+            labels = {name: "" for name in own.labels if name.startswith("cloudburst.")}
+            runner.do(host, docker.node_labels(own.id, labels))
     if there.docker:
         runner.do(host, docker.container_remove(machines.registry_name(stack)))
     if purge and there.docker:
@@ -117,9 +120,3 @@ def clear_machine(
         ):
             with contextlib.suppress(CommandError):  # not there, or somebody else's containers use it
                 runner.do(host, command)
-    ours = (f"{machines.directory(stack)}/", "/etc/docker/certs.d/")
-    files = [path for path in there.files if path.startswith(ours) and f":{machines.REGISTRY_PORT}/" in path]
-    files += [path for path in there.files if path.startswith(ours[0])]
-    runner.do(host, machine.remove_files(files))
-    if firewall.SCRIPT in there.files:
-        runner.do(host, firewall.remove(systemd=there.systemd))

@@ -82,7 +82,7 @@ class Runner:
 
     @contextlib.contextmanager
     def threads(self, count: int) -> Iterator[ThreadPoolExecutor]:
-        """Threads to run commands in; all have ended on exit. When the user interrupts, commands are ended."""
+        """Threads to run commands in; they have ended on exit. An interrupt ends the commands, too."""
         with ThreadPoolExecutor(max_workers=count) as pool:
             try:
                 yield pool
