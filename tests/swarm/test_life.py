@@ -147,6 +147,9 @@ def test_a_node_that_is_lost_for_good_is_taken_out_and_may_come_back_bare(swarm:
     b.power_off()
     wait_until(lambda: nodes(swarm)["b"] == "Down", 60, "the swarm to notice")
     assert "--lost" in swarm.run("drain", "b", check=False)
+    without_it = swarm.run("up", check=False)
+    assert "deployed, but not on b" in without_it
+    assert b.address in swarm.master.run(["cat", "/usr/local/lib/cloudburst/firewall"]).stdout
 
     swarm.run("drain", "b", "--lost")
 

@@ -67,6 +67,12 @@ def test_what_is_as_it_should_be_needs_nothing() -> None:
     assert found.references == {"worker": "10.0.0.1:5000/cloudburst/worker@sha256:bb"}
 
 
+def test_nothing_is_done_on_a_node_that_does_not_answer() -> None:
+    found = steps(compute=MachineFacts(node_id="id-a", swarm_address="10.0.0.2", silent=True))
+
+    assert all(one.empty for one in found.machines)
+
+
 def test_bare_machines_need_everything() -> None:
     found = steps(MachineFacts(), MachineFacts())
 

@@ -22,6 +22,7 @@ from cloudburst.stack.swarm import (
     compose,
     images,
     machines,
+    memory,
     secrets,
     waiting,
 )
@@ -74,13 +75,16 @@ def up(
         settings = resolve(kind, wishes, Settings.load(paths.settings), environ)
         paths.make()
         with reached(environ, paths, settings, say, dry=dry) as (runner, hosts):
-            there = read(runner, stack)
+            answering, silent = _ask(runner, stack)
+            there = _with_remembered(paths, hosts, answering, silent)
+            for error in silent.values():
+                say(f"{error}; going on with the others")
             deployment = Deployment(
                 paths=paths,
                 root=root,
                 stack=stack,
                 settings=settings,
-                hosts=hosts,
+                hosts=[host for host in hosts if host.name in there],
                 there=there,
                 wishes=wishes,
             )
@@ -89,6 +93,12 @@ def up(
             changed = deployment.carry_out(runner)
             if dry:
                 return None
+            memory.remember(paths.nodes, {**there, **_ask(runner, stack)[0]} if changed else there)
+            if silent:
+                raise StackError(
+                    f"deployed, but not on {', '.join(silent)}, which did not answer: "
+                    "run this again when they do, or take them out: --drain NODE --lost"
+                )
             return Deployed(deployment.endpoints, changed, time.monotonic() - began, deployment.slots)
 
 
@@ -133,13 +143,40 @@ def explained() -> Iterator[None]:
 
 def read(runner: Runner, stack: str) -> dict[str, MachineFacts]:
     """What is there on each machine. Raises StackError naming all that do not answer."""
+    there, silent = _ask(runner, stack)
+    if silent:
+        raise StackError("\n".join([*map(str, silent.values()), "nothing was changed"]))
+    return there
+
+
+def _ask(runner: Runner, stack: str) -> tuple[dict[str, MachineFacts], dict[str, CloudburstError]]:
+    """What is there on each machine that answers, and why the others do not."""
     names = runner.names
     with runner.threads(len(names)) as pool:
         asked = {name: pool.submit(runner.read, name, machine.facts(stack), FACTS_S) for name in names}
-    problems = [str(error) for one in asked.values() if isinstance(error := one.exception(), CloudburstError)]
-    if problems:
-        raise StackError("\n".join([*problems, "nothing was changed"]))
-    return {name: state.parse(one.result()) for name, one in asked.items()}
+    there: dict[str, MachineFacts] = {}
+    silent: dict[str, CloudburstError] = {}
+    for name, one in asked.items():
+        error = one.exception()
+        if isinstance(error, CloudburstError):
+            silent[name] = error
+        else:
+            there[name] = state.parse(one.result())
+    return there, silent
+
+
+def _with_remembered(
+    paths: SwarmPaths,
+    hosts: Sequence[Host],
+    there: Mapping[str, MachineFacts],
+    silent: Mapping[str, CloudburstError],
+) -> dict[str, MachineFacts]:
+    """Nodes that do not answer are still nodes; the master has to answer (StackError)."""
+    if hosts[0].name in silent:
+        raise StackError("\n".join([*map(str, silent.values()), "nothing was changed"]))
+    remembered = {name: memory.recall(paths.nodes, name) for name in silent}
+    found = {**there, **{name: one for name, one in remembered.items() if one}}
+    return {host.name: found[host.name] for host in hosts if host.name in found}
 
 
 class Deployment:
@@ -213,7 +250,8 @@ class Deployment:
                     runner, self._master.host, self._stack, digest=digest, timeout_s=SETTLE_S, past=past
                 )
         write_private(self._paths.ca, trusted(self._settings, self._certificates))
-        nodes = sum(one.worker for one in self._machines) - missing
+        silent = sum(one.silent for one in self._there.values())
+        nodes = sum(one.worker for one in self._machines) - missing - silent
         waiting.until_answering(self.endpoints, nodes, ANSWER_S)
 
     def _publish(self) -> None:

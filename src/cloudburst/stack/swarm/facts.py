@@ -79,6 +79,8 @@ class MachineFacts:
     services: Mapping[str, Service] = field(default_factory=dict)
     secrets: frozenset[str] = frozenset()
     configs: frozenset[str] = frozenset()
+    silent: bool = False
+    """It does not answer: this is what was remembered of it."""
 
     def address_of(self, interface: str) -> str:
         """First IPv4 address of that interface, else its first; "" if it has none."""

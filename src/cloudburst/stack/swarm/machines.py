@@ -83,6 +83,8 @@ def _address(host: str, facts: MachineFacts, settings: Settings) -> str:
     if settings.kind == "docker":
         # A swarm of one listens to itself; a laptop's other addresses come and go.
         return facts.swarm_address or "127.0.0.1"
+    if facts.silent:
+        return facts.swarm_address
     if settings.private_interface:
         address = facts.address_of(settings.private_interface)
         if not address:

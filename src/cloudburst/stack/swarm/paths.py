@@ -27,6 +27,11 @@ class SwarmPaths:
         return self.root / "settings.json"
 
     @property
+    def nodes(self) -> Path:
+        """What is remembered of the nodes."""
+        return self.root / "nodes.json"
+
+    @property
     def ca(self) -> Path:
         """What clients trust."""
         return self.root / "ca.pem"

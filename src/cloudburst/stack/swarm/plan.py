@@ -132,6 +132,8 @@ def why_deploy(facts: MachineFacts, stack: str, digest: str) -> str:
 
 
 def _machine(machine: Machine, facts: MachineFacts, nodes: Mapping[str, Node], wanted: Wanted) -> MachinePlan:
+    if facts.silent:
+        return MachinePlan(machine)
     files = tuple(file for file in wanted.files.get(machine.host, ()) if not file.is_there(facts))
     ours = {firewall.SCRIPT, firewall.SYSTEMD_UNIT, firewall.INIT_SCRIPT}
     inactive = facts.swarm_state in {"", "inactive"}
