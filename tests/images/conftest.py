@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from cloudburst.rqwire import acl
-from tests.images.engine import SUBNET, Engine, why_not
 from tests.certificates import Authority
+from tests.images.engine import SUBNET, Engine, why_not
 
 HERE = Path(__file__).parent
 GATEWAY_ADDITION = HERE.parent / "swarm/images/gateway-influx1/influx1.conf"
