@@ -47,19 +47,15 @@ _WORKERS = (
     "~cb:recent:*",
     "~cb:swept:*",
     "~cb:nodes",
-    "~cb:stats",
 )
-
-_STATS = "~cb:stats"
-"""What workers count; clients show it."""
 
 _ORDERS = "&rq:pubsub:*"
 """Channels on which workers are told what to do."""
 
 _RULES: dict[Role, tuple[str, ...]] = {
     # SCAN, for the audit: it shows the names of keys, not what is in them.
-    "client": (*_ENSEMBLES, "~cb:ensembles", _STATS, _ORDERS, *_WRITER, "+scan", "+publish"),
-    "worker": (*_ENSEMBLES, *_WORKERS, _STATS, _ORDERS, *_WRITER, "+subscribe", "+unsubscribe"),
+    "client": (*_ENSEMBLES, "~cb:ensembles", _ORDERS, *_WRITER, "+scan", "+publish"),
+    "worker": (*_ENSEMBLES, *_WORKERS, _ORDERS, *_WRITER, "+subscribe", "+unsubscribe"),
     "dash": ("~rq:*", *_READER),
     "observer": ("~rq:*", "~cb:*", *_READER),
     "operator": ("~*", "&*", "+@all"),
