@@ -233,7 +233,8 @@ class Deployment:
                     self._stack, self._compose, variables | {"CLOUDBURST_DEPLOYMENT": digest}
                 )
                 runner.do(self._master.host, command)
-        changed = bool(why) or self._needed(steps)
+        # One that was cut off may have done everything but tell.
+        changed = bool(why) or self._needed(steps) or not self._paths.endpoints.exists()
         if not runner.dry:
             self._wait(runner, digest, len(failures), past)
             clean_up(runner, self._master.host, steps)

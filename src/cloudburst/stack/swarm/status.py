@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from cloudburst.errors import QueueError
 from cloudburst.model import Endpoints, EnsembleStatus, NodeReading, WorkerStatus
 from cloudburst.rqwire import connection, readings
 from cloudburst.rqwire.ensembles import Ensembles
@@ -117,13 +116,13 @@ def status(
 def look(endpoints: Endpoints) -> Insight:
     """Ask Redis."""
     try:
-        with _client(endpoints) as client:
+        with connection.connect(endpoints.redis_url, ca_file=endpoints.ca_file, timeout_s=ASK_S) as client:
             queue, server = readings.read(client, endpoints.queue)
             ensembles = Ensembles(client)
             statuses = ensembles.statuses(ensembles.ids(RECENT))
             going_on = tuple(one for one in statuses if not one.complete)
             return Insight("", tuple(workers(client)), queue, server, going_on)
-    except redis.RedisError as error:
+    except (redis.RedisError, QueueError) as error:
         return Insight(
             f"Redis at {connection.shown(endpoints.redis_url)} does not answer ({error}): see --logs queue"
         )
@@ -140,18 +139,6 @@ def certificate_end(endpoints: Endpoints) -> float:
     ):
         certificate = secured.getpeercert() or {}
     return ssl.cert_time_to_seconds(str(certificate["notAfter"]))
-
-
-def _client(endpoints: Endpoints) -> redis.Redis:
-    encrypted = endpoints.redis_url.startswith("rediss:")
-    trust = {"ssl_ca_certs": endpoints.ca_file} if encrypted and endpoints.ca_file else {}
-    return redis.Redis.from_url(
-        endpoints.redis_url,
-        socket_timeout=ASK_S,
-        socket_connect_timeout=ASK_S,
-        retry=Retry(NoBackoff(), 0),
-        **trust,
-    )
 
 
 def _nodes(nodes: Sequence[Node], inside: Insight) -> Iterator[NodeStatus]:

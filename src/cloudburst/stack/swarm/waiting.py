@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import ssl
 import time
 import urllib.request
 from collections import Counter
@@ -13,9 +12,11 @@ from urllib.error import HTTPError
 
 import redis
 
+from cloudburst import trust
 from cloudburst.commands import docker, machine
-from cloudburst.errors import CommandError, StackError
+from cloudburst.errors import CommandError, QueueError, StackError
 from cloudburst.model import Endpoints
+from cloudburst.rqwire import connection
 from cloudburst.rqwire.workers import workers
 from cloudburst.stack.swarm import facts as state
 from cloudburst.stack.swarm.facts import Service
@@ -87,7 +88,7 @@ def until_answering(where: Endpoints, nodes: int, timeout_s: float) -> None:
 
 
 def _gateway(where: Endpoints) -> str:
-    context = ssl.create_default_context(cafile=where.ca_file)
+    context = trust.context(where.ca_file)
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
     )
@@ -102,13 +103,11 @@ def _gateway(where: Endpoints) -> str:
 
 def _queue(where: Endpoints, nodes: int) -> str:
     try:
-        with redis.Redis.from_url(
-            where.redis_url, ssl_ca_certs=where.ca_file, socket_timeout=ASK_S, socket_connect_timeout=ASK_S
-        ) as client:
+        with connection.connect(where.redis_url, ca_file=where.ca_file, timeout_s=ASK_S) as client:
             there = workers(client) if nodes else []
             if len({worker.node for worker in there}) < nodes:
                 return f"{len(there)} of {nodes} are there; see --logs worker"
-    except redis.RedisError as error:
+    except (redis.RedisError, QueueError) as error:
         return f"{error}; is the port open to this machine?"
     return ""
 
