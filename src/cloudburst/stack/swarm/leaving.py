@@ -217,7 +217,10 @@ def _cleaned(runner: Runner, leaving: Leaving, *, purge: bool) -> None:
     with runner.step(host, "removing the stack's files"):
         ended = partial(_nothing, runner, host, docker.containers(stack))
         _wait(f"{host}: its containers have not ended", GONE_S, ended)
-        removal.clear_machine(runner, host, stack, {host: _facts(runner, host, stack)}, purge=purge)
+        # Out of the swarm, the machine does not know its manager any more, where the registry is.
+        manager = _facts(runner, runner.names[0], stack).swarm_address
+        there = replace(_facts(runner, host, stack), managers=(manager,))
+        removal.clear_machine(runner, host, stack, {host: there}, purge=purge)
 
 
 def _nothing(runner: Runner, host: str, command: Command) -> bool:
