@@ -64,7 +64,7 @@ def _ask(paths: SwarmPaths, settings: Settings, stack: str) -> tuple[MachineFact
 
 def _nodes(found: SwarmStatus) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("node", "state", "address", "slots busy", "CPU", "memory", "free disk", "environments"):
+    for title in ("node", "state", "address", "busy", "CPU", "memory GB", "free disk GB"):
         right = title not in {"node", "state", "address"}
         table.add_column(title, no_wrap=True, justify="right" if right else "left")
     for node in found.nodes:
@@ -80,14 +80,17 @@ def _nodes(found: SwarmStatus) -> Table:
 
 def _measured(node: NodeStatus) -> tuple[str, ...]:
     if node.reading is None:
-        return ("", "", "", "")
+        return ("", "", "")
     reading = node.reading
     return (
         f"{reading.cpu_percent:.0f} %",
-        f"{size(reading.memory_used_bytes)} of {size(reading.memory_total_bytes)}",
-        f"{size(reading.disk_free_bytes)} of {size(reading.disk_total_bytes)}",
-        size(reading.environments_bytes),
+        f"{_gb(reading.memory_used_bytes)} of {_gb(reading.memory_total_bytes)}",
+        f"{_gb(reading.disk_free_bytes)} of {_gb(reading.disk_total_bytes)}",
     )
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.1f}" if count < 10e9 else f"{count / 1e9:,.0f}"
 
 
 def _print_inside(console: Console, found: SwarmStatus) -> None:
