@@ -6,6 +6,7 @@ import getpass
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -198,6 +199,30 @@ def test_closing_ends_what_runs(host: SshHost) -> None:
         host.run(Command(("sleep", "30")), 60)
 
     assert time.monotonic() - began < 10
+
+
+OTHER = """
+import os, sys
+from pathlib import Path
+from cloudburst.commands.command import Command
+from cloudburst.commands.openssh import Target
+from cloudburst.hosts.ssh import SshHost
+user, port, directory = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+host = SshHost(Target("127.0.0.1", user, port), directory / "ssh", os.environ, identity=directory / "key")
+host.run(Command(("true",)), 20)
+host.close()
+"""
+
+
+def test_another_process_that_ends_takes_no_connection_along(server: Server, host: SshHost) -> None:
+    argv = [sys.executable, "-c", OTHER, getpass.getuser(), str(server.port), str(server.directory)]
+    other = subprocess.Popen(argv)
+
+    said = host.run(Command(("sh", "-c", "sleep 4; echo still here")), 30).stdout
+
+    assert other.wait() == 0
+    assert said == "still here\n"
+    assert not list((server.directory / "ssh").glob(f"*.{other.pid}"))
 
 
 def test_nothing_of_the_connection_stays(server: Server) -> None:

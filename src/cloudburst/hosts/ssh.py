@@ -143,8 +143,21 @@ class SshHost:
 
 
 def _socket(directory: Path, target: Target) -> Path:
-    name = hashlib.sha256(f"{target}:{target.port}".encode()).hexdigest()[:10]
+    """Of this process alone: another that ends must not take its connection along."""
+    name = f"{hashlib.sha256(f'{target}:{target.port}'.encode()).hexdigest()[:8]}.{os.getpid()}"
     if len(os.fsencode(directory)) + 1 + len(name) <= LONGEST_SOCKET:
+        _remove_stale(directory)
         return directory / name
     # mkdtemp makes a directory that nobody else can have made before.
     return Path(tempfile.mkdtemp(prefix="cloudburst-")) / name
+
+
+def _remove_stale(directory: Path) -> None:
+    """Sockets of processes that were killed."""
+    for path in directory.glob("*.[0-9]*"):
+        try:
+            os.kill(int(path.suffix[1:]), 0)
+        except (ProcessLookupError, ValueError):
+            path.unlink(missing_ok=True)
+        except PermissionError:
+            continue

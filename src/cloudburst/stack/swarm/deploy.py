@@ -224,10 +224,9 @@ class Deployment:
         variables = self._variables(references)
         digest = compose.digest(self._compose, variables)
         why = why_deploy(self._there[self._master.host], self._stack, digest)
-        past: frozenset[str] = frozenset()
+        services = self._there[self._master.host].services
+        past = waiting.failed_tasks(runner, self._master.host, services.keys())
         if why:
-            services = self._there[self._master.host].services
-            past = waiting.failed_tasks(runner, self._master.host, services.keys())
             with runner.step(self._master.host, f"deploying the services ({why})"):
                 command = docker.stack_deploy(
                     self._stack, self._compose, variables | {"CLOUDBURST_DEPLOYMENT": digest}
