@@ -198,6 +198,7 @@ class OurSide(Side):
     def start(self) -> None:
         self.stack = MiniStack(self.directory)
         self.stack.redis_server.start()
+        self.stack.redis_server.url_of("worker")
         self.redis = self.stack.redis = self.stack.redis_server.client()
         self.stack.start_filestore()
         self.stack.connect()
