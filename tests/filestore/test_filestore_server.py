@@ -14,6 +14,7 @@ import requests
 
 from cloudburst.errors import ConfigError
 from cloudburst.filestore.__main__ import Settings
+from cloudburst.filestore.tokens import Tokens
 from tests.conftest import free_port
 from tests.filestore.conftest import TOKEN, FileStoreProcess
 
@@ -55,7 +56,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path, changes: dict[str, str], compl
 
 def test_defaults_hold_where_the_environment_is_silent(tmp_path: Path) -> None:
     least = {"CLOUDBURST_FILES_DIR": str(tmp_path), "CLOUDBURST_FILESTORE_TOKEN": "t"}
-    assert Settings.from_environ(least) == Settings(tmp_path, "127.0.0.1", 25478, "t", 20 * 1024**3)
+    assert Settings.from_environ(least) == Settings(tmp_path, "127.0.0.1", 25478, Tokens("t"), 20 * 1024**3)
 
 
 @pytest.mark.parametrize(

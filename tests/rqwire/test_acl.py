@@ -87,6 +87,24 @@ def test_client_and_workers_do_all_they_have_to_under_their_own_users(server: Re
     assert server.refused() == set()
 
 
+def test_a_restart_reads_all_that_was_written_by_scripts(server: RedisServer, tmp_path: Path) -> None:
+    leases = Leases(user(server, "worker"), queue="default", worker="w1", node="n1", lease_s=30)
+    _submitted(Connection(url(server, "client")), 3)
+    leases.finish([Outcome(leases.claim(1)[0], "finished", 1.0, 1.0, value=b"1")])
+    before = _everything(user(server, "operator"))
+
+    server.kill()
+    server.start("--aclfile", str(tmp_path / "users.acl"))
+
+    assert _everything(user(server, "operator")) == before
+    with pytest.raises(redis.AuthenticationError):
+        redis.Redis(port=server.port).ping()
+
+
+def _everything(operator: redis.Redis) -> dict[bytes, bytes]:
+    return {key: operator.dump(key) for key in operator.scan_iter(count=1000)}
+
+
 def test_stock_clients_work_as_the_user_client(server: RedisServer) -> None:
     client = user(server, "client")
     queue = Queue(connection=client, serializer=JSONSerializer)

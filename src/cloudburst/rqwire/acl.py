@@ -69,11 +69,13 @@ def rules(role: Role) -> tuple[str, ...]:
 
 
 def users_file(passwords: Mapping[str, str]) -> str:
-    """Text of a file of users (``aclfile``): one per role in ``passwords``, and ``health``; no default user.
+    """Text of a file of users (``aclfile``): one per role in ``passwords``, and ``health``; nobody is ``default``.
 
     The file holds digests of the passwords. ConfigError for a role that there is not, or an empty password.
     """
-    lines = ["user default off resetkeys resetchannels -@all", _user("health", "nopass")]
+    # Nobody can be this user; but Redis is, when it reads its append-only file: what `default` may not do is
+    # left out of scripts then, without a word but in the log.
+    lines = ["user default off resetpass ~* &* +@all", _user("health", "nopass")]
     for role, password in sorted(passwords.items()):
         if role not in ROLES or role == "health":
             raise ConfigError(f"queue users: {role!r} is not one of {', '.join(ROLES[:-1])}")
