@@ -69,7 +69,7 @@ def rules(role: Role) -> tuple[str, ...]:
 
 
 def users_file(passwords: Mapping[str, str]) -> str:
-    """Text of a file of users (``aclfile``): one per role in ``passwords``, and ``health``; nobody is ``default``.
+    """Text of a file of users (``aclfile``): one per role in ``passwords``, and ``health``.
 
     The file holds digests of the passwords. ConfigError for a role that there is not, or an empty password.
     """
