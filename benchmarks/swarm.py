@@ -37,7 +37,6 @@ def main() -> None:
             farm, [farm.machine(name, cpus={cpu}) for name, cpu in zip("mab", (0, 0, 1), strict=True)]
         )
         times = {"first deployment": timed(deployed), "with nothing to do": timed(deployed)}
-        deployed.take_influx()
         with local_stack(home, 2) as local:
             swarm = deployed.stack()
             for stack in (local, swarm):
