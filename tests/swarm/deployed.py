@@ -121,16 +121,6 @@ class Deployed:
 
         wait_until(lambda: not missing(), timeout_s, f"workers on {nodes}")
 
-    def take_influx(self) -> None:
-        """Let points reach Debian's InfluxDB: with the one addition that it needs in the gateway."""
-        service = f"{NAME}_gateway"
-        template = "{{.Spec.TaskTemplate.ContainerSpec.Image}}"
-        asked = self.master.run(["docker", "service", "inspect", "--format", template, service])
-        gateway, name = f"GATEWAY={asked.stdout.strip()}", "cloudburst-tests/gateway"
-        images.build(self.master, images.IMAGES / "gateway-influx1", name, "--build-arg", gateway)
-        self.environ["CLOUDBURST_IMAGE_GATEWAY"] = name
-        self.run("up")
-
     def variant(self, directory: Path) -> Path:
         """A copy of the checkout, with a difference in the worker."""
         for name in ("src", "images", "stack", "grafana"):

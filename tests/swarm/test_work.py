@@ -1,0 +1,90 @@
+"""What a stack on machines is for: the example runs over its nodes, and whoever looks sees it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from cloudburst import config
+from cloudburst.model import Endpoints
+from tests.swarm.deployed import NAME, REPOSITORY, Deployed
+from tests.swarm.process import run
+from tests.wait import wait_until
+
+JOBS = 24
+
+
+def asked(where: Endpoints, query: str) -> list[dict[str, Any]]:
+    """The series that InfluxQL gives, through the gateway and as its reader."""
+    answer = requests.get(
+        f"{where.influx_url}/query",
+        params={"db": where.influx_bucket, "q": query},
+        headers={"Authorization": f"Token {where.influx_token}"},
+        verify=where.ca_file,
+        timeout=10,
+    )
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["results"][0].get("series", [])
+    return found
+
+
+@pytest.mark.net
+def test_the_example_runs_over_both_nodes_and_is_seen(swarm: Deployed, tmp_path: Path) -> None:
+    options = ["--stack", NAME, "--jobs", str(JOBS), "--name", "example", "--out", str(tmp_path)]
+    run([sys.executable, str(REPOSITORY / "client/run.py"), *options], env=swarm.environ, timeout_s=600)
+
+    ensemble = swarm.stack().ensemble("example")
+    records = list(ensemble.results())
+    assert [record.state for record in records] == ["finished"] * JOBS
+    assert {record.node for record in records} == {"a", "b"}
+
+    where = config.endpoints(swarm.environ, NAME)
+    wait_until(lambda: asked(where, f"SELECT count(index) FROM result WHERE ensemble = '{ensemble.id}'"), 30)
+    (counted,) = asked(where, f"SELECT count(index) FROM result WHERE ensemble = '{ensemble.id}'")
+    assert counted["values"][0][1] == JOBS
+    nodes = asked(where, "SELECT last(slots) FROM cloudburst_node GROUP BY node")
+    assert {series["tags"]["node"] for series in nodes} == {"a", "b"}
+    assert asked(where, "SELECT last(waiting) FROM cloudburst_queue")
+
+
+def test_the_queue_is_seen_behind_a_password(swarm: Deployed) -> None:
+    where = config.endpoints(swarm.environ, NAME)
+    password = swarm.secrets()["queue-dash-password"]
+    page = f"{where.queue_dash_url}/"
+
+    assert requests.get(page, verify=where.ca_file, timeout=10).status_code == 401
+    shown = requests.get(page, auth=("cloudburst", password), verify=where.ca_file, timeout=10)
+    assert shown.status_code == 200
+    assert "<title>" in shown.text
+
+
+def test_status_says_that_all_is_well(swarm: Deployed) -> None:
+    said = swarm.run("status")
+
+    assert "worker 2/2" in said
+    for name in ("a", "b", "m (master)"):
+        assert any(line.startswith(name) and "ready" in line for line in said.splitlines()), said
+    assert "wrong" not in said
+
+
+def test_a_node_gets_the_slots_that_it_is_told(swarm: Deployed) -> None:
+    try:
+        swarm.run("scale", "b=3")
+        wait_until(lambda: swarm.workers()["b"].slots == 3, 60, "three slots")
+    finally:
+        swarm.run("scale", "b=1")
+    wait_until(lambda: swarm.workers()["b"].slots == 1, 60, "one slot")
+
+
+def test_logs_of_a_service_are_shown(swarm: Deployed) -> None:
+    assert "Ready to accept connections" in swarm.run("logs", "queue", "--tail", "500")
+
+
+def test_nobody_else_vouches_for_the_stack(swarm: Deployed) -> None:
+    where = config.endpoints(swarm.environ, NAME)
+    with pytest.raises(requests.exceptions.SSLError):
+        requests.get(where.filestore_url, timeout=10)
