@@ -162,23 +162,6 @@ def test_a_node_that_is_lost_for_good_is_taken_out_and_may_come_back_bare(swarm:
     swarm.wait_for_workers("a", "b")
 
 
-def test_another_version_of_the_worker_rolls_out_under_an_ensemble(swarm: Deployed, tmp_path: Path) -> None:
-    before = {worker.name for worker in swarm.workers().values()}
-    ensemble = swarm.submit(200, 2)
-    other = Deployed(swarm.farm, list(swarm.machines.values()), swarm.variant(tmp_path))
-
-    other.run("up")
-
-    after = {worker.name for worker in swarm.workers().values()}
-    assert not before & after, "these are of the old version still"
-    assert ensemble.status().waiting, "too few jobs for this test"
-    ensemble.cancel()
-    ensemble.wait(120)
-    found = list(ensemble.results())
-    assert not list(repeated(found)), "jobs of 2 s end within the grace period"
-    assert not ensemble.audit().breach_count
-
-
 def test_everything_comes_back_when_the_master_does(swarm: Deployed, measured: Measured) -> None:
     ensemble = swarm.submit(8, 3)
     wait_until(lambda: ensemble.status().finished >= 2, 60, "first results")
@@ -271,3 +254,21 @@ def test_a_back_up_that_is_killed_leaves_the_one_before(swarm: Deployed, tmp_pat
     swarm.run("up")  # influx may stand still
     swarm.run("backup", str(folder))
     assert (folder / "manifest.json").read_bytes() != before
+
+
+def test_another_version_of_the_worker_rolls_out_under_an_ensemble(swarm: Deployed, tmp_path: Path) -> None:
+    # The last one here: the other version stays.
+    before = {worker.name for worker in swarm.workers().values()}
+    ensemble = swarm.submit(200, 2)
+    other = Deployed(swarm.farm, list(swarm.machines.values()), swarm.variant(tmp_path))
+
+    other.run("up")
+
+    after = {worker.name for worker in swarm.workers().values()}
+    assert not before & after, "these are of the old version still"
+    assert ensemble.status().waiting, "too few jobs for this test"
+    ensemble.cancel()
+    ensemble.wait(120)
+    found = list(ensemble.results())
+    assert not list(repeated(found)), "jobs of 2 s end within the grace period"
+    assert not ensemble.audit().breach_count
