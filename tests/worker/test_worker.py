@@ -49,10 +49,11 @@ def test_an_ensemble_runs_and_its_records_have_everything(stack):
 
 
 def test_jobs_start_in_the_order_in_which_they_were_enqueued(stack):
-    records = stack.run("worker.sleep", *({"s": 0.02} for _ in range(20)))
+    records = stack.run("worker.sleep", *({"s": 0.05} for _ in range(20)))
 
     starts = [record.started_at for record in records]
-    assert all(later > earlier - 0.02 for earlier, later in itertools.pairwise(starts))
+    # Two slots begin side by side, and a busy machine lets one of them wait.
+    assert all(later > earlier - 0.1 for earlier, later in itertools.pairwise(starts))
 
 
 @pytest.mark.parametrize(
