@@ -91,6 +91,8 @@ def deployed(farm: Farm, machines: Machines, measured: Measured) -> Deployed:
 @pytest.fixture
 def swarm(deployed: Deployed) -> Iterator[Deployed]:
     """The stack, whole: with all its nodes at work."""
+    if not deployed.complete:  # a test has failed that took it down
+        deployed.run("up")
     deployed.wait_for_workers("a", "b")
     yield deployed
     for ensemble in deployed.stack().ensembles():

@@ -13,6 +13,7 @@ from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import QueueError
 from tests.swarm.conftest import Measured
 from tests.swarm.deployed import LEASE_S, Deployed, records, repeated
+from tests.swarm.machines import Machine
 from tests.wait import wait_until
 
 MARGIN_S = 2.0
@@ -204,7 +205,7 @@ def test_what_was_saved_is_restored_on_a_stack_that_lost_everything(swarm: Deplo
     # when: the stack is taken down, its data and its secrets are gone, and another one takes its place
     swarm.run("down", "--yes")
     for machine in swarm.machines.values():
-        machine.run(["sh", "-c", "docker volume ls -q --filter name=swarm_ | xargs -r docker volume rm"])
+        remove_volumes(machine)
     for secret in (Path(swarm.environ["CLOUDBURST_HOME"]) / "swarm" / "secrets").iterdir():
         if secret.name.startswith(("redis-", "influx-", "filestore-")):
             secret.unlink()
@@ -220,6 +221,13 @@ def test_what_was_saved_is_restored_on_a_stack_that_lost_everything(swarm: Deplo
     after = records(found["halfway"])
     assert recorded & {record.index for record in after}
     swarm.submit(4, 0.1, "afterwards").wait(120)
+
+
+def remove_volumes(machine: Machine) -> None:
+    """The engine lets go of the volumes of a container a moment after that has gone."""
+    volumes = "docker volume ls -q --filter name=swarm_"
+    remove = ["sh", "-c", f"{volumes} | xargs -r docker volume rm"]
+    wait_until(lambda: machine.run(remove, check=False).returncode == 0, 60, "volumes to be removed")
 
 
 def test_a_restore_needs_leave_to_give_up_jobs_and_a_back_up_that_is_whole(
