@@ -14,8 +14,8 @@ usage() {
 buildstack.sh: start and stop a CloudBurst stack
 
   export DOTOKEN=...           a token of DigitalOcean, once
-  ./buildstack.sh -n3          a master and 3 nodes there: shows plan and
-                               price, and asks before it creates any
+  ./buildstack.sh -n3          a master and 3 nodes there; it shows plan
+                               and price, and asks before it creates
   ./buildstack.sh -n5          now 5; with -n2, jobs end before nodes go
   ./buildstack.sh -d           destroy all of it; shows what it has cost
   ./buildstack.sh audit        what of ours is there, of any stack
@@ -38,7 +38,7 @@ What to do with a stack, after its place or --name STACK:
   --logs SERVICE       what a service writes; -f goes on
   --scale NODE=SLOTS   let a node run so many jobs at a time
   --drain NODE         take a node out when its jobs have ended; --lost:
-                       it will not come back. --undrain NODE: let it stay
+                       it will not come back. --undrain NODE: it stays
   --backup DIR, --restore DIR
                        queue, files and results, to DIR and back
   -y                   do not ask
