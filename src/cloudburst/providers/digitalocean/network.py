@@ -28,8 +28,8 @@ EMPTY_LIMIT_S = 300.0
 def firewall_of(fleet: Fleet) -> Thing:
     """The firewall that the fleet's machines need, as the API wants it.
 
-    The machines reach each other on every port, since overlay networks need TCP, UDP and ICMP; others reach the
-    public ports, from the allowed addresses; "0" means all ports.
+    The machines reach each other on every port, since overlay networks need TCP, UDP and ICMP; others reach
+    the public ports, from the allowed addresses; "0" means all ports.
     """
     tag = stack_tag(fleet.stack)
     inbound = [
@@ -129,8 +129,8 @@ class Network:
             for other in self.keys(stack):
                 if in_use:
                     raise ProviderError(
-                        f"the machines of the stack {stack} were made with another SSH key than this computer has: "
-                        "go on where the stack was made, or remove it with -d"
+                        f"the machines of the stack {stack} were made with another SSH key than this computer "
+                        "has: go on where the stack was made, or remove it with -d"
                     )
                 self._api.delete(f"account/keys/{other['id']}")
             body = {"name": stack_name(stack), "public_key": public_key.strip()}
@@ -182,8 +182,8 @@ class Network:
                     raise
                 if self._clock() - started > EMPTY_LIMIT_S:
                     raise ProviderError(
-                        f"DigitalOcean does not remove the VPC {vpc['name']} (“{error.reason}”): see what is in it at "
-                        "https://cloud.digitalocean.com/networking/vpc, and run -d again",
+                        f"DigitalOcean does not remove the VPC {vpc['name']} (“{error.reason}”): see what "
+                        "is in it at https://cloud.digitalocean.com/networking/vpc, and run -d again",
                         status=error.status,
                         reason=error.reason,
                     ) from error
