@@ -120,6 +120,10 @@ class DigitalOcean:
             self._undo(fleet.stack, say)
             raise
 
+    def let_in(self, fleet: Fleet) -> None:
+        """Make the stack's firewall let in whom the fleet allows, and nobody else."""
+        self._network.make_firewall(fleet)
+
     def nodes(self, stack: str) -> list[Node]:
         """All droplets of the stack, also those that are off; master first, then by number."""
         return self._droplets.of(stack)
