@@ -13,6 +13,7 @@ from tests.digitalocean.account import Times
 from tests.digitalocean.fake import FakeDigitalOcean
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAWXzuHiLcnrVlqUVTmUIRcNlUCiYjEHmPNCx4ZRIQ5d cloudburst"
+ANOTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBr8kD2vXyTqvhCk1x8nq8zXbPzCq0mJ0Qy8m3oB3f1a other"
 
 
 @dataclass
@@ -42,9 +43,9 @@ class Place:
     def with_token(self, token: str) -> DigitalOcean:
         return DigitalOcean(token, self.fake.end_point, sleep=self.clock.sleep, clock=self.clock)
 
-    def up(self, fleet: Fleet) -> list[str]:
+    def up(self, fleet: Fleet, key: str = KEY) -> list[str]:
         """Plan and make; the names of the machines. Fails if there were problems."""
-        nodes, problems = self.provider.make(self.provider.plan(fleet), KEY, self.said.append)
+        nodes, problems = self.provider.make(self.provider.plan(fleet), key, self.said.append)
         assert problems == []
         return [node.name for node in nodes]
 

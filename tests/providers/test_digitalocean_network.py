@@ -7,9 +7,7 @@ import pytest
 from cloudburst.errors import ProviderError
 from cloudburst.providers.digitalocean.fleet import Fleet
 from cloudburst.providers.digitalocean.network import firewall_of, says
-from tests.providers.conftest import KEY, Place
-
-ANOTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBr8kD2vXyTqvhCk1x8nq8zXbPzCq0mJ0Qy8m3oB3f1a other"
+from tests.providers.conftest import ANOTHER_KEY, KEY, Place
 
 
 def reach(firewall: dict[str, object]) -> set[tuple[str, str, str]]:
