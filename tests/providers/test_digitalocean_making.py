@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from cloudburst.errors import ProviderError
+from cloudburst.providers.digitalocean import api
 from cloudburst.providers.digitalocean.fleet import Fleet
 from cloudburst.providers.digitalocean.provider import DigitalOcean
 from tests.digitalocean.account import Times
@@ -87,6 +88,30 @@ def test_answers_that_are_lost_double_nothing(place: Place, path: str, kind: Kin
     fault = place.fake.fault(f"POST /v2/{path}", kind, times=times, status=500)
     place.up(FLEET)
     assert fault.happened == (1 if kind == "lost reply" else times)
+    assert place.fake.account.left() == EVERYTHING
+
+
+@pytest.mark.parametrize("path", ["vpcs", "account/keys", "firewalls"])
+def test_what_a_lost_call_made_may_be_listed_only_after_the_next_one(place: Place, path: str) -> None:
+    account = place.fake.account
+    name = {"vpcs": "list_vpcs", "account/keys": "list_keys", "firewalls": "list_firewalls"}[path]
+    listed = getattr(account, name)
+
+    def late() -> list[dict[str, object]]:
+        return listed() if place.fake.count(f"POST /v2/{path}") > 1 else []
+
+    setattr(account, name, late)
+    place.fake.fault(f"POST /v2/{path}", "lost reply")
+    place.up(FLEET)
+    assert place.fake.count(f"POST /v2/{path}") == 2
+    assert account.left() == EVERYTHING
+
+
+def test_an_answer_that_takes_too_long_is_a_lost_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "READ_S", 1.0)
+    fault = place.fake.fault("POST /v2/droplets", "slow", seconds=5)
+    place.up(FLEET)
+    assert fault.happened == 1
     assert place.fake.account.left() == EVERYTHING
 
 

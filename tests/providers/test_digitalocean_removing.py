@@ -140,13 +140,6 @@ def test_audit_finds_every_stack_and_what_is_left_without_machines(place: Place)
     assert place.provider.audit()[0].cost(place.clock.now) == pytest.approx(2 * 0.03571, rel=0.01)
 
 
-def test_access_goes_before_the_machines_do(place: Place) -> None:
-    place.up(Fleet("s", 1))
-    removed = place.provider.remove_access("s", place.said.append)
-    assert [resource.kind for resource in removed] == ["firewall", "SSH key"]
-    assert place.fake.account.left() == ["droplet s-master", "droplet s-1", "VPC cloudburst-s"]
-
-
 def test_a_token_that_may_not_remove_tags_is_enough(place: Place) -> None:
     place.up(Fleet("s", 1))
     kinds = ("droplet", "firewall", "vpc", "ssh_key")
