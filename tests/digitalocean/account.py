@@ -405,7 +405,9 @@ class Account:
             raise unprocessable("ip_range size must be between /16 and /28")
         if any(network.overlaps(ipaddress.IPv4Network(vpc["ip_range"])) for vpc in self.vpcs.values()):
             raise unprocessable("This range/size overlaps with another VPC network in your account.")
-        return {"vpc": self._vpc(body["name"], body["region"], str(network), body.get("description", ""))}
+        first = all(vpc["region"] != body["region"] for vpc in self.vpcs.values())
+        description = body.get("description", "")
+        return {"vpc": self._vpc(body["name"], body["region"], str(network), description, default=first)}
 
     def list_vpcs(self) -> list[Json]:
         return list(self.vpcs.values())

@@ -68,9 +68,9 @@ def check_account(account: Account, droplets: int, fleet: Fleet, new: int) -> No
         )
     if droplets + new > account.droplet_limit:
         raise ProviderError(
-            f"the account may have {account.droplet_limit} droplets and has {droplets}: the {new} that the "
-            f"stack {fleet.stack} still needs are too many; take a smaller -n, remove others (`audit` lists ours), "
-            "or ask for more at https://cloud.digitalocean.com/account/team/droplet_limit_increase"
+            f"the account may have {account.droplet_limit} droplets and has {droplets}: the {new} that "
+            f"the stack {fleet.stack} still needs are too many; take a smaller -n, remove others (`audit` "
+            "lists ours), or ask for more at https://cloud.digitalocean.com/account/team/droplet_limit_increase"
         )
 
 

@@ -90,8 +90,10 @@ class DigitalOcean:
             make=tuple(make),
             keep=tuple(keep),
             surplus=tuple(surplus),
-            price_hourly=sum(node.price_hourly for node in make) + sum(node.price_hourly for node in keep),
-            price_hourly_now=sum(node.price_hourly for node in nodes),
+            price_hourly=sum(
+                [node.price_hourly for node in make] + [node.price_hourly for node in keep], 0.0
+            ),
+            price_hourly_now=sum((node.price_hourly for node in nodes), 0.0),
             new_resources=tuple(self._missing(fleet)),
         )
 
@@ -149,10 +151,8 @@ class DigitalOcean:
             cost += sum(resource.cost(self._clock()) for resource in resources)
         removed += self.remove_access(stack, say)
         for vpc in self._network.vpcs(stack):
-            self._network.remove_vpc(vpc)
+            say(self._network.remove_vpc(vpc))
             removed.append(_thing("VPC", stack, vpc))
-            say(f"VPC {vpc['name']} is removed")
-        self._remove_tag(stack)
         left = [_droplet(node) for node in self._droplets.of(stack)]
         left += [resource for _, resource in self._around(stack, ("firewall", "SSH key", "VPC"))]
         if left:
@@ -160,6 +160,7 @@ class DigitalOcean:
                 f"still there: {', '.join(f'{resource.kind} {resource.name}' for resource in left)}; "
                 "run -d again, or remove it at https://cloud.digitalocean.com"
             )
+        self._remove_tag(stack)  # last: by it are droplets found
         return Removal(tuple(removed), cost)
 
     def audit(self) -> list[Resource]:
