@@ -134,15 +134,6 @@ class DigitalOcean:
             identities = [node.identity for node in nodes if node.stack == stack]
             self._droplets.remove(stack, identities, say)
 
-    def remove_access(self, stack: str, say: Say) -> list[Resource]:
-        """Remove the stack's firewall and its SSH key; what was removed."""
-        removed = []
-        for path, resource in self._around(stack, ("firewall", "SSH key")):
-            self._api.delete(path)
-            removed.append(resource)
-            say(f"{resource.kind} {resource.name} is removed")
-        return removed
-
     def remove_all(self, stack: str, say: Say) -> Removal:
         """Remove everything of the stack, look again, and raise ProviderError if anything is left."""
         removed: list[Resource] = []
@@ -153,7 +144,10 @@ class DigitalOcean:
             resources = [_droplet(node) for node in nodes]
             removed += resources
             cost += sum(resource.cost(self._clock()) for resource in resources)
-        removed += self.remove_access(stack, say)
+        for path, resource in self._around(stack, ("firewall", "SSH key")):
+            self._api.delete(path)
+            removed.append(resource)
+            say(f"{resource.kind} {resource.name} is removed")
         for vpc in self._network.vpcs(stack):
             say(self._network.remove_vpc(vpc))
             removed.append(_thing("VPC", stack, vpc))
