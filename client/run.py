@@ -3,8 +3,8 @@
 
     client/run.py --jobs 100
 
-It needs a running stack (./buildstack.sh --local). Results go to client/results/. A stack at DigitalOcean that
-is needed for this ensemble only: client/run.py --stack cloud --down-when-done
+It needs a running stack (./buildstack.sh --local). Results go to client/results/. A stack at DigitalOcean
+that was made for this ensemble only: client/run.py --stack cloud --down-when-done
 """
 
 from __future__ import annotations
