@@ -20,7 +20,7 @@ from cloudburst.stack.paths import read_text, write_private
 from cloudburst.stack.swarm.certificates import Certificates, Pair
 from cloudburst.stack.swarm.paths import SwarmPaths
 
-REDIS_ROLES: tuple[acl.Role, ...] = ("client", "worker", "dash", "observer", "operator")
+REDIS_ROLES: tuple[acl.Role, ...] = ("client", "worker", "dash", "observer", "keeper", "operator")
 DASH_USER = "cloudburst"
 _BUILDS = "builds.json"
 _SALT = "salt"
