@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 from cloudburst.rqwire import encoding
 from cloudburst.rqwire.connection import Redis
 from cloudburst.rqwire.ensembles import INDEX

@@ -1,6 +1,6 @@
 """The end of a stack: what its keeper announces, and the clients for which it waits.
 
-``cb:ending`` is a hash that the keeper writes with each round; clients read it. ``cb:watchers`` is a hash with
+``cb:ending`` is a hash that the keeper writes in each round; clients read it. ``cb:watchers`` is one with
 a field per client that collects results: when it was last heard of, and for which ending it has everything.
 ``cb:keeper`` is the keeper's own memory, which clients and workers may not change.
 """
