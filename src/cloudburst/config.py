@@ -77,6 +77,12 @@ def secret(environ: Environ, name: str, default: str = "") -> str:
         raise ConfigError(f"{name}_FILE: cannot read {path} ({error.strerror})") from error
 
 
+def keeper_token(environ: Environ) -> str | None:
+    """The token that the stack's own keeper gets; None when nothing is said about it. Raises ConfigError."""
+    name = "CLOUDBURST_KEEPER_TOKEN"
+    return secret(environ, name).strip() if {name, f"{name}_FILE"} & environ.keys() else None
+
+
 def build_variables(environ: Environ) -> dict[str, str]:
     """What ``CLOUDBURST_BUILD_<NAME>`` and ``CLOUDBURST_BUILD_<NAME>_FILE`` give to builds, by ``<NAME>``."""
     names_given = {

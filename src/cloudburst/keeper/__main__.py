@@ -10,10 +10,20 @@ import time
 
 from cloudburst import log as logs
 from cloudburst.config import Environ, KeeperConfig
-from cloudburst.errors import CloudburstError
-from cloudburst.keeper.rounds import Keeper, log
+from cloudburst.errors import CloudburstError, ConfigError
+from cloudburst.keeper.rounds import Keeper, Machines, log
 from cloudburst.pace import duration
-from cloudburst.providers.digitalocean.provider import DigitalOcean
+from cloudburst.providers.digitalocean.from_inside import FromInside
+
+
+def opened(config: KeeperConfig) -> Machines:
+    """The provider's machines. Raises ConfigError without a token, and ProviderError for one that is none."""
+    if not config.token:
+        raise ConfigError(
+            "no token was given for it: deploy again with CLOUDBURST_KEEPER_TOKEN or "
+            "CLOUDBURST_KEEPER_TOKEN_FILE (docs/digitalocean.md says which rights it needs)"
+        )
+    return FromInside(config.token, config.end_point)
 
 
 def main(environ: Environ) -> None:
@@ -29,8 +39,7 @@ def main(environ: Environ) -> None:
         if limit
     ]
     log.info("keeps stack %s: %s", config.stack, ", ".join(said) or "it has no limits")
-    provider = DigitalOcean(config.token, config.end_point) if config.token else None
-    keeper = Keeper(config, provider, time.time)
+    keeper = Keeper(config, lambda: opened(config), time.time)
     while not stopping.is_set():
         began = time.monotonic()
         keeper.round()

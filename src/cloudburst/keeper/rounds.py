@@ -31,11 +31,6 @@ LOOK_S = 300.0
 LOOK_AGAIN_S = 30.0
 """How often it is asked while it refuses."""
 
-UNABLE = (
-    "no token was given for it: deploy again with CLOUDBURST_KEEPER_TOKEN or CLOUDBURST_KEEPER_TOKEN_FILE "
-    "(docs/digitalocean.md says which rights it needs)"
-)
-
 Say = Callable[[str], None]
 
 
@@ -65,9 +60,12 @@ class _Queue:
 class Keeper:
     """Keeps one stack. Redis or the provider may be away at any time; the stack ends nevertheless."""
 
-    def __init__(self, config: KeeperConfig, machines: Machines | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, config: KeeperConfig, opened: Callable[[], Machines], clock: Callable[[], float]
+    ) -> None:
+        """``opened`` gives the provider's machines, or raises CloudburstError."""
         self._config = config
-        self._machines = machines
+        self._opened = opened
         self._clock = clock
         self._limits = Limits(config.ttl_s, config.idle_s)
         self._redis: Redis | None = None
@@ -107,22 +105,17 @@ class Keeper:
             return
         self._looked_at = now
         problem = ""
-        if self._machines is None:
-            problem = UNABLE
+        try:
+            found = self._opened().nodes(self._config.stack)
+        except CloudburstError as error:
+            problem = str(error)
         else:
-            try:
-                found = self._machines.nodes(self._config.stack)
-            except CloudburstError as error:
-                problem = str(error)
+            begun = [node.created_at for node in found if node.name == self._config.own]
+            if begun:
+                self._memory = replace(self._memory, begun_at=begun[0])
             else:
-                if self._config.own not in {node.name for node in found}:
-                    problem = (
-                        f"with its token, no machine {self._config.own} is to be seen: "
-                        "is it of another account or team?"
-                    )
-                begun_at = min((node.created_at for node in found if node.created_at), default=0.0)
-                if begun_at and not problem:
-                    self._memory = replace(self._memory, begun_at=begun_at)
+                own = self._config.own
+                problem = f"its token shows no machine {own}: is it of another account or team?"
         self._problem(problem)
 
     def _problem(self, problem: str) -> None:
@@ -233,11 +226,8 @@ class Keeper:
         return False
 
     def _remove(self) -> None:
-        if self._machines is None:
-            self._problem(UNABLE)
-            return
         try:
-            self._machines.remove_from_inside(self._config.stack, self._config.own, log.info)
+            self._opened().remove_from_inside(self._config.stack, self._config.own, log.info)
         except CloudburstError as error:
             self._problem(str(error))
         else:

@@ -147,6 +147,7 @@ class SwarmOfMachines:
             ssh_key=str(self._paths.key),
             ssh_config=str(self._paths.ssh_config),
             private_interface=PRIVATE_INTERFACE,
+            keeper_token=config.keeper_token(self._environ),
         )
         done = deploy.up(self._environ, self._root, self._stack, wishes, self._say, kind="hosts")
         if done is None:
