@@ -58,6 +58,9 @@ class Droplet:
 class Hardware(Protocol):
     """What droplets run on. Called with the account's lock held: anything slow is begun only."""
 
+    network: str
+    """The addresses that its VPC has to have; "": any."""
+
     def make(self, droplet: Droplet) -> None:
         """Begin to boot it; sets its addresses, now or later."""
 
@@ -72,6 +75,8 @@ class Hardware(Protocol):
 
 class Records:
     """Hardware that is none: addresses from ranges that nobody has."""
+
+    network = ""
 
     def __init__(self) -> None:
         self._last = itertools.count(1)
@@ -114,9 +119,9 @@ class Account:
         self.tags: set[str] = set()
         self.actions: dict[int, Json] = {}
         self._numbers = itertools.count(3164000)
-        self._ranges = (
-            f"10.{second}.{third}.0/20" for second in range(110, 120) for third in range(0, 256, 16)
-        )
+        thirds = range(0, 256, 16)
+        generated = (f"10.{second}.{third}.0/20" for second in range(110, 120) for third in thirds)
+        self._ranges = [range_ for range_ in (self.hardware.network, *generated) if range_]
         self._to_break: dict[str, int] = {}
         self._default_vpc("fra1")
 
@@ -391,7 +396,7 @@ class Account:
             raise unprocessable("invalid region")
         if any(vpc["name"] == body["name"] for vpc in self.vpcs.values()):
             raise conflict("a VPC with this name already exists")
-        wanted = body.get("ip_range") or next(self._ranges)
+        wanted = body.get("ip_range") or self._free_range(self._ranges)
         try:
             network = ipaddress.IPv4Network(wanted)
         except ValueError:
@@ -400,7 +405,9 @@ class Account:
             raise unprocessable("ip_range size must be between /16 and /28")
         if any(network.overlaps(ipaddress.IPv4Network(vpc["ip_range"])) for vpc in self.vpcs.values()):
             raise unprocessable("This range/size overlaps with another VPC network in your account.")
-        return {"vpc": self._vpc(body["name"], body["region"], str(network), body.get("description", ""))}
+        first = all(vpc["region"] != body["region"] for vpc in self.vpcs.values())
+        description = body.get("description", "")
+        return {"vpc": self._vpc(body["name"], body["region"], str(network), description, default=first)}
 
     def list_vpcs(self) -> list[Json]:
         return list(self.vpcs.values())
@@ -580,7 +587,12 @@ class Account:
         for vpc in self.vpcs.values():
             if vpc["default"] and vpc["region"] == region:
                 return vpc
-        return self._vpc(f"default-{region}", region, next(self._ranges), "", default=True)
+        return self._vpc(f"default-{region}", region, self._free_range(self._ranges[1:]), "", default=True)
+
+    def _free_range(self, candidates: list[str]) -> str:
+        taken = [ipaddress.IPv4Network(vpc["ip_range"]) for vpc in self.vpcs.values()]
+        free = (one for one in candidates if not any(ipaddress.IPv4Network(one).overlaps(t) for t in taken))
+        return next(free)
 
     def _vpc(self, name: str, region: str, ip_range: str, description: str, *, default: bool = False) -> Json:
         identity = str(uuid.uuid4())

@@ -28,15 +28,18 @@ WELL, STOPPED, PARTIAL = 0, 3, 4
 _GOOD = {"ready", "draining", "drained", "paused"}
 
 
-def show(kind: Kind, stack: str) -> int:
-    """Look at the stack and print how it is; the exit code. Raises ConfigError for one that is not known."""
+def show(kind: Kind, stack: str, again: str = "") -> int:
+    """Look at the stack and print how it is; the exit code. Raises ConfigError for one that is not known.
+
+    ``again`` is the command that deploys it; "": as its hosts were said.
+    """
     console = Console(highlight=False, markup=False, soft_wrap=True)
     paths, settings = deploy.known(os.environ, stack)
     master, unreachable = _ask(paths, settings, stack)
     text = read_text(paths.endpoints)
     endpoints = Endpoints.from_json(text, str(paths.endpoints)) if text else None
     found = read_status(stack, master, unreachable, endpoints, time.time())
-    again = f"./buildstack.sh {flag(kind, stack, ','.join(settings.hosts))}"
+    again = again or f"./buildstack.sh {flag(kind, stack, ','.join(settings.hosts))}"
     if found.state == "stopped":
         console.print(f"stack {stack} is not running; deploy it: {again}")
         return STOPPED

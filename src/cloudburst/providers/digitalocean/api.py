@@ -82,8 +82,10 @@ class Api(BaseAPI):  # type: ignore[misc]  # the library has no types
 
     def everything(self, path: str, key: str, **params: str | int) -> list[dict[str, Any]]:
         """The items under ``key`` of all pages; one that moved from page to page meanwhile is there once."""
-        items = {str(item.get("id", item.get("name"))): item for item in self._items(path, key, params)}
-        return list(items.values())
+        items = self._items(path, key, params)
+        return list(
+            {str(item.get("id") or item.get("slug") or item.get("name")): item for item in items}.values()
+        )
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Sent once, since a second one might make a second thing; UncertainError if its answer was lost."""

@@ -70,8 +70,8 @@ class Droplets:
     def remove(self, stack: str, identities: Collection[str], say: Callable[[str], None]) -> None:
         """Remove those, and wait until the stack has none of them any more.
 
-        One that is still being made may be refused for a while: it is asked for again. ProviderError if any is
-        still there after ten minutes, and at once if the token may not remove droplets.
+        One that is still being made may be refused for a while: it is asked for again. ProviderError if any
+        is still there after ten minutes, and at once if the token may not remove droplets.
         """
         left = set(identities)
         started = self._clock()
@@ -99,8 +99,8 @@ class Droplets:
             waited_s = self._clock() - started
             if waited_s > GONE_LIMIT_S:
                 raise ProviderError(
-                    f"DigitalOcean did not remove {names} within {duration(waited_s)} ({reason}): it costs money "
-                    "until it is gone; run the same command again, or remove it at "
+                    f"DigitalOcean did not remove {names} within {duration(waited_s)} ({reason}): it costs "
+                    "money until it is gone; run the same command again, or remove it at "
                     "https://cloud.digitalocean.com/droplets"
                 )
             self._sleep(GONE_POLL_S)

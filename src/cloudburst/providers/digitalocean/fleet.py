@@ -30,8 +30,8 @@ class Fleet:
         """Raise ProviderError for what no account could have."""
         if not _STACK.fullmatch(self.stack):
             raise ProviderError(
-                f"{self.stack!r} cannot name a stack at DigitalOcean: up to 40 of a-z, 0-9 and - make a name, "
-                "and - neither begins nor ends it"
+                f"{self.stack!r} cannot name a stack at DigitalOcean: up to 40 of a-z, 0-9 and - make a "
+                "name, and - neither begins nor ends it"
             )
         if self.nodes < 0:
             raise ProviderError(f"a stack cannot have {self.nodes} compute nodes")
@@ -107,9 +107,9 @@ def compare(
 ) -> tuple[list[NewNode], list[Node], list[Node]]:
     """What to make, to keep, and what is surplus (highest numbers first).
 
-    Of machines with one name the oldest is kept: the others come from a call that was made twice. Machines that
-    are off or archived are surplus, and their names are free when they are gone. Those whose names we did not
-    give are left alone. A master that is off holds the queue: ProviderError.
+    Of machines with one name the oldest is kept: the others come from a call that was made twice. Machines
+    that are off or archived are surplus, and their names are free when they are gone. Those whose names we
+    did not give are left alone. A master that is off holds the queue: ProviderError.
     """
     serving: dict[int, Node] = {}
     surplus: list[Node] = []

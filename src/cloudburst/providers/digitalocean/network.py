@@ -28,8 +28,8 @@ EMPTY_LIMIT_S = 300.0
 def firewall_of(fleet: Fleet) -> Thing:
     """The firewall that the fleet's machines need, as the API wants it.
 
-    The machines reach each other on every port, since overlay networks need TCP, UDP and ICMP; others reach the
-    public ports, from the allowed addresses; "0" means all ports.
+    The machines reach each other on every port, since overlay networks need TCP, UDP and ICMP; others reach
+    the public ports, from the allowed addresses; "0" means all ports.
     """
     tag = stack_tag(fleet.stack)
     inbound = [
@@ -120,21 +120,24 @@ class Network:
         """
         material = key_material(public_key)
 
-        def look() -> Thing | None:
-            keys = self._api.everything("account/keys", "ssh_keys")
+        def same(keys: Iterable[Thing]) -> Thing | None:
             return _first(key for key in keys if key_material(str(key.get("public_key"))) == material)
 
-        found = look()
+        there = self._api.everything("account/keys", "ssh_keys")
+        found = same(there)
         if found is None:
-            for other in self.keys(stack):
+            for other in _named(there, stack):
                 if in_use:
                     raise ProviderError(
-                        f"the machines of the stack {stack} were made with another SSH key than this computer has: "
-                        "go on where the stack was made, or remove it with -d"
+                        f"the machines of the stack {stack} were made with another SSH key than this "
+                        "computer has: go on where the stack was made, or remove it with -d"
                     )
                 self._api.delete(f"account/keys/{other['id']}")
             body = {"name": stack_name(stack), "public_key": public_key.strip()}
-            found = self._certainly.made(lambda: self._api.post("account/keys", body)["ssh_key"], look)
+            found = self._certainly.made(
+                lambda: self._api.post("account/keys", body)["ssh_key"],
+                lambda: same(self._api.everything("account/keys", "ssh_keys")),
+            )
         return int(found["id"])
 
     def make_firewall(self, fleet: Fleet) -> bool:
@@ -171,19 +174,30 @@ class Network:
                 lambda: {"name": tag} if self.has_tag(tag) else None,
             )
 
-    def remove_vpc(self, vpc: Thing) -> None:
-        """Remove it; asks again for a while, because machines that are gone stay its members for a while."""
+    def remove_vpc(self, vpc: Thing) -> str:
+        """Remove it, and say so; asks for a while, because machines that are gone stay members for a while.
+
+        The first VPC that is made in a region becomes the account's default there, which the API never
+        removes: such a one gets the name that DigitalOcean itself would have given it.
+        """
+        if vpc.get("default"):
+            name = f"default-{vpc['region']}"
+            self._api.put(f"vpcs/{vpc['id']}", {"name": name, "description": ""})
+            return (
+                f"VPC {vpc['name']} is now {name}: DigitalOcean keeps the first of a region; it costs nothing"
+            )
         started = self._clock()
         while True:
             try:
-                return self._api.delete(f"vpcs/{vpc['id']}")
+                self._api.delete(f"vpcs/{vpc['id']}")
+                return f"VPC {vpc['name']} is removed"
             except ProviderError as error:
                 if error.status not in {403, 409, 422} or lacks_right(error.reason):
                     raise
                 if self._clock() - started > EMPTY_LIMIT_S:
                     raise ProviderError(
-                        f"DigitalOcean does not remove the VPC {vpc['name']} (“{error.reason}”): see what is in it at "
-                        "https://cloud.digitalocean.com/networking/vpc, and run -d again",
+                        f"DigitalOcean does not remove the VPC {vpc['name']} (“{error.reason}”): see what "
+                        "is in it at https://cloud.digitalocean.com/networking/vpc, and run -d again",
                         status=error.status,
                         reason=error.reason,
                     ) from error

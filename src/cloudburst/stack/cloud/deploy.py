@@ -15,7 +15,8 @@ from cloudburst.providers.digitalocean.provider import DigitalOcean
 from cloudburst.providers.provider import Node
 from cloudburst.stack.cloud import account, flavors, keys, openssh, telling
 from cloudburst.stack.cloud.paths import CloudPaths
-from cloudburst.stack.cloud.settings import Settings, Wishes, resolve
+from cloudburst.stack.cloud.quantities import rate
+from cloudburst.stack.cloud.settings import Settings, Wishes, name_flag, resolve
 from cloudburst.stack.cloud.swarm import Swarm, SwarmOfMachines
 from cloudburst.stack.lock import held
 from cloudburst.stack.swarm.deploy import Deployed, explained
@@ -74,9 +75,11 @@ def up(
         if ask and question:
             ask(question)
         paths.make()
-        public_key = keys.ensure(paths)
         settings.save(paths.fleet)
-        return Change(paths, at, on, say, stack, settings, public_key).carry_out(plan, drain_s)
+        public_key = keys.ensure(paths)
+        done = Change(paths, at, on, say, stack, settings, public_key).carry_out(plan, drain_s)
+        say(f"this costs {rate(plan.price_hourly)}, until ./buildstack.sh{name_flag(stack)} -d")
+        return done
 
 
 def sizes(plan: FleetPlan) -> list[str]:
@@ -91,7 +94,7 @@ def _check(plan: FleetPlan, paths: CloudPaths, swarm: Swarm) -> None:
         raise StackError(
             f"stack {stack} was made elsewhere: its machines let nobody in without the key in "
             f"{paths.root}. Copy that folder from there; or choose another --name; or destroy it: "
-            f"./buildstack.sh --name {stack} -d"
+            f"./buildstack.sh{name_flag(stack)} -d"
         )
     master = f"{stack}-master"
     if swarm.working and master not in [node.name for node in plan.keep]:
@@ -100,7 +103,7 @@ def _check(plan: FleetPlan, paths: CloudPaths, swarm: Swarm) -> None:
         advice = "start it at https://cloud.digitalocean.com, " if off else ""
         raise StackError(
             f"{master} {how}, and the queue, files and results are on it: {advice}or destroy the stack "
-            f"(./buildstack.sh --name {stack} -d), make it anew, and --restore a back-up"
+            f"(./buildstack.sh{name_flag(stack)} -d), make it anew, and --restore a back-up"
         )
 
 
@@ -146,8 +149,8 @@ class Change:
     def _silent(self, name: str) -> str:
         who = f" (this machine is not among --allow {', '.join(self.settings.allow)}?)"
         return (
-            f"{name}: runs, but does not let us in{who if self.settings.allow else ''}; to have another in its "
-            f"place: ./buildstack.sh --name {self.stack} --drain {name} --lost, then run this again"
+            f"{name}: runs, but does not let us in{who if self.settings.allow else ''}; to have another "
+            f"in its place: ./buildstack.sh{name_flag(self.stack)} --drain {name} --lost, then run this again"
         )
 
     def _clear_broken(self, plan: FleetPlan) -> bool:

@@ -33,9 +33,9 @@ def leave(
 ) -> None:
     """Let these nodes end their jobs, take them out, and remove their machines.
 
-    The stack is to have so many nodes fewer from then on; but with ``lost`` (they do not answer, and their jobs
-    are not waited for) as many as before, so the next deployment replaces them. Raises StackError, also when
-    jobs still run after ``timeout_s``: the node goes on draining then.
+    The stack is to have so many nodes fewer from then on; but with ``lost`` (they do not answer, and their
+    jobs are not waited for) as many as before, so the next deployment replaces them. Raises StackError, also
+    when jobs still run after ``timeout_s``: the node goes on draining then.
     """
     paths = CloudPaths(config.stack_dir(environ, stack))
     with explained(), held(paths.fleet_lock, say, time.sleep, LOCK_WAIT_S):

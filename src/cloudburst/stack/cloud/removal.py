@@ -46,8 +46,8 @@ def down(
 ) -> Gone:
     """Destroy everything of the stack, at the provider and here, also if it was made elsewhere.
 
-    ``ask`` is asked before; None: that is agreed. Raises ProviderError while anything is left at the provider:
-    what is kept here stays then, and the same call goes on.
+    ``ask`` is asked before; None: that is agreed. Raises ProviderError while anything is left at the
+    provider: what is kept here stays then, and the same call goes on.
     """
     paths = CloudPaths(config.stack_dir(environ, stack))
     with explained(), held(paths.fleet_lock, say, time.sleep, LOCK_WAIT_S):
@@ -69,5 +69,16 @@ def down(
         removal = at.remove_all(stack, say)
         known = paths.fleet.exists()
         if known:
-            rmtree(paths.root)
+            _forget(paths)
         return Gone(removal.removed, before + removal.cost, known)
+
+
+def _forget(paths: CloudPaths) -> None:
+    """Remove what is kept here. Last goes what tells that the stack is at a provider, in case of a kill."""
+    for path in paths.root.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            rmtree(path)
+        elif path != paths.fleet:
+            path.unlink()
+    paths.fleet.unlink()
+    paths.root.rmdir()

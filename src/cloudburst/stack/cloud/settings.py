@@ -171,3 +171,8 @@ def known(path: Path, stack: str) -> Settings:
     if settings is None:
         raise ConfigError(f"no stack {stack!r} was made at a provider from here ({path} does not exist)")
     return settings
+
+
+def name_flag(stack: str) -> str:
+    """What to write on the command line to mean this stack, with a blank before it."""
+    return "" if stack == STACK_NAME else f" --name {stack}"
