@@ -54,9 +54,9 @@ class Kept:
         self.log_file = directory / "keeper.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.token = fake.another_token(*RIGHTS)
-        self._make()
+        self.make()
 
-    def _make(self) -> None:
+    def make(self) -> None:
         """As the provider's own client would have made it."""
         session = requests.Session()
         session.headers["Authorization"] = f"Bearer {self.fake.token}"

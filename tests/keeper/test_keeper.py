@@ -212,7 +212,7 @@ def test_a_client_that_was_to_come_is_waited_for(kept):
 
 
 @pytest.mark.parametrize("executed", [False, True], ids=["before", "after"])
-def test_killed_at_any_call_and_started_again_it_comes_to_the_same_end(kept, executed):
+def test_killed_at_call_after_call_it_comes_to_the_same_end(kept, executed):
     number, kills = 1, 0
     while kept.fake.account.left():
         call = len(kept.fake.calls) + number
@@ -228,8 +228,33 @@ def test_killed_at_any_call_and_started_again_it_comes_to_the_same_end(kept, exe
         number += 1
         assert number < 40
 
-    print(f"{kills} kills, nothing left")  # noqa: T201
     assert kills >= 5
+
+
+def test_killed_once_at_any_call_and_started_again_it_comes_to_the_same_end(kept):
+    points = 0
+    while True:
+        number = len(kept.fake.calls) + points + 1
+        fault = kept.fake.kill_at(number, lambda: kept.process.pid)
+        kept.start(TTL_S="1")
+        wait_until(
+            lambda: kept.process.poll() is not None or not kept.fake.account.left(),
+            WAIT_S,
+            "a kill or the end",
+        )
+        if not fault.happened:
+            break
+        points += 1
+        kept.kill()
+        kept.start(TTL_S="1")
+        ended(kept)
+        kept.kill()
+        kept.fake.mend()
+        kept.redis.flushall()
+        kept.make()
+
+    assert points >= 12
+    print(f"\n  {points} kill points, nothing left", end=" ")  # noqa: T201 - the number is for people
 
 
 @pytest.mark.parametrize(
