@@ -52,9 +52,7 @@ class FromInside:
             self._api.delete(f"account/keys/{key['id']}")
         mine = [node.identity for node in nodes if node.name == own]
         if mine:
-            say(
-                f"removing {own}, on which this runs; at most a VPC without machines is left then"
-            )
+            say(f"removing {own}, on which this runs; at most a VPC without machines is left then")
             for identity in mine:
                 self._api.delete(f"droplets/{identity}")
         for vpc in self._network.vpcs(stack):
