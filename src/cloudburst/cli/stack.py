@@ -270,6 +270,17 @@ def audit(stack_name: str | None, yes: bool) -> None:
 
 @stack.command()
 @_which_stack
+def elastic(where: Where) -> None:
+    """Let a stack that was made with --min and --max grow and shrink, until this is interrupted."""
+    if not where.cloud:
+        raise ConfigError(
+            "elastic: only stacks whose machines are made for them grow, such as ./buildstack.sh -n1"
+        )
+    cloud.watch_load(where.name)
+
+
+@stack.command()
+@_which_stack
 @click.argument("nodes", metavar="NODE=SLOTS...", nargs=-1, required=True)
 def scale(where: Where, nodes: tuple[str, ...]) -> None:
     """Let nodes of a swarm run so many jobs at a time; 0: one per CPU. Their workers start again."""

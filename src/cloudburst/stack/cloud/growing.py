@@ -46,7 +46,7 @@ def rules(settings: Settings) -> Rules:
 
 
 class Growing:
-    """One stack's growth. What it decides is told, and written to ``elastic.log`` beside the stack's files."""
+    """One stack's growth. What it decides is told, and written to its ``elastic.log``."""
 
     def __init__(
         self,
