@@ -21,7 +21,7 @@ def opened(config: KeeperConfig) -> Machines:
     if not config.token:
         raise ConfigError(
             "no token was given for it: deploy again with CLOUDBURST_KEEPER_TOKEN or "
-            "CLOUDBURST_KEEPER_TOKEN_FILE (docs/digitalocean.md says which rights it needs)"
+            "CLOUDBURST_KEEPER_TOKEN_FILE (docs/keeping.md says which rights it needs)"
         )
     return FromInside(config.token, config.end_point)
 

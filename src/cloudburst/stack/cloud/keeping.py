@@ -22,7 +22,7 @@ def check(environ: Mapping[str, str], paths: CloudPaths, settings: Settings) -> 
         raise ConfigError(
             "--ttl and --idle: a service on the master ends the stack, with a token of its own that you make "
             "for it: export CLOUDBURST_KEEPER_TOKEN=..., or CLOUDBURST_KEEPER_TOKEN_FILE=FILE "
-            "(docs/digitalocean.md says which rights it needs). --ttl 0 --idle 0 do without"
+            "(docs/keeping.md says which rights it needs). --ttl 0 --idle 0 do without"
         )
 
 
