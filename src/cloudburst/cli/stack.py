@@ -269,14 +269,16 @@ def audit(stack_name: str | None, yes: bool) -> None:
 
 
 @stack.command()
-@_which_stack
+@click.option(
+    "--name", "stack_name", metavar="STACK", default=CLOUD_STACK, show_default=True, help="Its name."
+)
 @click.option("--save-to", type=click.Path(path_type=Path), metavar="DIR", help="Where to save results.")
-def watch(where: Where, save_to: Path | None) -> None:
+def watch(stack_name: str, save_to: Path | None) -> None:
     """Save the results of each ensemble when it is done, and all there are before the stack ends by itself.
 
     A stack with --ttl or --idle waits for this, for a while. Each ensemble is a Parquet file.
     """
-    cloud.watch(where.name, save_to)
+    cloud.watch(stack_name, save_to)
 
 
 @stack.command()

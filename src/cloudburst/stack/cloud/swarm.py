@@ -160,6 +160,7 @@ class SwarmOfMachines:
         )
         if done is None:
             raise StackError("a deployment that was no dry run ended as one")
+        self._touch()
         return done
 
     def _touch(self) -> None:
