@@ -226,6 +226,9 @@ class _Request(BaseHTTPRequestHandler):
     api: FakeDigitalOcean
     protocol_version = "HTTP/1.1"
     timeout = 60
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    """Headers and body go out together: apart, each call would take another 40 ms."""
 
     def log_message(self, *arguments: object) -> None: ...
 

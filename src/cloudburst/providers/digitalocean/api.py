@@ -124,7 +124,13 @@ class Api(BaseAPI):  # type: ignore[misc]  # the library has no types
             except requests.RequestException as error:
                 failure = self._silence(error, type, path)
             if type == POST:
-                raise UncertainError(str(failure), status=failure.status)
+                raise UncertainError(
+                    str(failure),
+                    status=failure.status,
+                    identity=failure.identity,
+                    reason=failure.reason,
+                    request_id=failure.request_id,
+                )
             wait_s = next(waits_s, None)
             if wait_s is None:
                 raise failure

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from cloudburst.errors import ProviderError
 from cloudburst.providers.digitalocean.api import UncertainError
 
 T = TypeVar("T")
@@ -34,4 +35,10 @@ class Certainly:
                         return found
                 if attempt == ATTEMPTS:
                     raise
+            except ProviderError:
+                # “There is one already”: the first call was executed, and listed later than we looked.
+                found = look() if attempt > 1 else None
+                if found is None:
+                    raise
+                return found
         raise AssertionError("the last attempt returns or raises")

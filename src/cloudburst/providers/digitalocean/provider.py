@@ -120,6 +120,10 @@ class DigitalOcean:
             self._undo(fleet.stack, say)
             raise
 
+    def let_in(self, fleet: Fleet) -> None:
+        """Make the stack's firewall let in whom the fleet allows, and nobody else."""
+        self._network.make_firewall(fleet)
+
     def nodes(self, stack: str) -> list[Node]:
         """All droplets of the stack, also those that are off; master first, then by number."""
         return self._droplets.of(stack)
@@ -129,15 +133,6 @@ class DigitalOcean:
         for stack in dict.fromkeys(node.stack for node in nodes):
             identities = [node.identity for node in nodes if node.stack == stack]
             self._droplets.remove(stack, identities, say)
-
-    def remove_access(self, stack: str, say: Say) -> list[Resource]:
-        """Remove the stack's firewall and its SSH key; what was removed."""
-        removed = []
-        for path, resource in self._around(stack, ("firewall", "SSH key")):
-            self._api.delete(path)
-            removed.append(resource)
-            say(f"{resource.kind} {resource.name} is removed")
-        return removed
 
     def remove_all(self, stack: str, say: Say) -> Removal:
         """Remove everything of the stack, look again, and raise ProviderError if anything is left."""
@@ -149,7 +144,10 @@ class DigitalOcean:
             resources = [_droplet(node) for node in nodes]
             removed += resources
             cost += sum(resource.cost(self._clock()) for resource in resources)
-        removed += self.remove_access(stack, say)
+        for path, resource in self._around(stack, ("firewall", "SSH key")):
+            self._api.delete(path)
+            removed.append(resource)
+            say(f"{resource.kind} {resource.name} is removed")
         for vpc in self._network.vpcs(stack):
             say(self._network.remove_vpc(vpc))
             removed.append(_thing("VPC", stack, vpc))
