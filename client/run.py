@@ -43,12 +43,14 @@ def main() -> int:
     )
     net3 = stack.submit(options.name, payload=HERE / "example", function="worker.work", jobs=jobs)
 
-    follow(net3)  # a progress bar; interrupt it, and `cloudburst watch net3` takes it up again
+    with stack.collecting() as collecting:  # a stack that ends by itself waits until this block has ended
+        # A progress bar; interrupt it, and `cloudburst watch net3` takes it up again.
+        follow(net3, collecting=collecting)
 
-    results = net3.results()
-    frame = results.to_frame()
-    options.out.mkdir(parents=True, exist_ok=True)
-    results.to_parquet(options.out / "results.parquet")
+        results = net3.results()
+        frame = results.to_frame()
+        options.out.mkdir(parents=True, exist_ok=True)
+        results.to_parquet(options.out / "results.parquet")
     print_table(frame)
     done = frame[frame["state"] == "finished"]
     if len(done):
