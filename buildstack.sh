@@ -13,60 +13,74 @@ usage() {
   cat <<'PAGE'
 buildstack.sh: start and stop a CloudBurst stack
 
-Where it runs:
-  ./buildstack.sh --local              on this machine, without Docker
-  ./buildstack.sh --docker             on this machine's Docker, with Grafana
-  ./buildstack.sh --hosts root@m,root@a,root@b
-                                       on machines that SSH reaches: the first
-                                       is the master, jobs run on the others;
-                                       Debian or Ubuntu, nothing else needed
-Running it again is safe: it does what is missing, adds machines that are new
-in the list, and leaves the rest alone. What you do not say stays as it was.
+  export DOTOKEN=...           a token of DigitalOcean, once
+  ./buildstack.sh -n3          a master and 3 nodes there; it shows plan
+                               and price, and asks before it creates
+  ./buildstack.sh -n5          now 5; with -n2, jobs end before nodes go
+  ./buildstack.sh -d           destroy all of it; shows what it has cost
+  ./buildstack.sh audit        what of ours is there, of any stack
 
-What to do with it, after the place or --name STACK:
-  --status             what runs, the queue, nodes; and what is wrong
-  -d                   stop; results and files stay
-  -d --purge           stop, and remove them after asking; -y does not ask
-  --dry-run            print every command, and change nothing
+Or somewhere else:
+  ./buildstack.sh --local      on this machine, without Docker
+  ./buildstack.sh --docker     on this machine's Docker, with Grafana
+  ./buildstack.sh --hosts root@m,root@a,root@b
+                               on machines that SSH reaches, the first
+                               as master; Debian or Ubuntu will do
+
+Running it again is safe: it does what is missing, and leaves the rest
+alone. What you do not say stays as it was.
+
+What to do with a stack, after its place or --name STACK:
+  --status             what runs, the queue, nodes, cost; what is wrong
+  -d                   at DigitalOcean: destroy it. Elsewhere: stop it;
+                       results stay, or go with --purge
+  --dry-run            say what would be done, and do nothing
   --logs SERVICE       what a service writes; -f goes on
   --scale NODE=SLOTS   let a node run so many jobs at a time
-  --drain NODE         take a node out when its jobs have ended;
-                       --lost: it will not come back. --undrain NODE: stay
+  --drain NODE         take a node out when its jobs have ended; --lost:
+                       it will not come back. --undrain NODE: it stays
   --backup DIR, --restore DIR
                        queue, files and results, to DIR and back
+  -y                   do not ask
   -h, --help           this page
 
 Starting also takes:
-  --name STACK         another stack, with results of its own
-  -n SLOTS             --local: so many jobs at a time (default: one per CPU)
+  --name STACK         another stack (cloud, local, docker or swarm)
+At DigitalOcean:
+  --size, --master-size SIZE, --region REGION
+                       (s-2vcpu-4gb, fra1)
+  --max-cost 5/h       refuse what costs more US dollars; 50/d: per day
+  --ttl 8h, --idle 30m the stack ends itself so long after its creation,
+                       or when it has had no work for so long; with
+                       --save-to DIR, results are saved there first
+  --min 1 --max 10     add and remove nodes as the queue needs it
+  --allow CIDR         who else may reach it (auto: this address alone)
+With --local:
+  -n SLOTS             so many jobs at a time (default: one per CPU)
   --redis-port, --file-port, --influx-port, --dash-port PORT
-                       --local: ports of 127.0.0.1; 0 takes any free one
-  --no-auth            --local: Redis without a password
-  --https-port, --queue-port PORT
-                       elsewhere: the master's ports (443, 6380)
+                       ports of 127.0.0.1; 0 takes any free one
+  --no-auth            Redis without a password
+With --hosts:
   --ssh-key, --ssh-config FILE
                        how to log in; else as `ssh` does
   --private-interface NAME
                        by which the machines reach one another, as eth1
+  --https-port, --queue-port PORT
+                       the master's ports (443, 6380)
   --tls-cert, --tls-key FILE
                        a certificate that browsers know
 
 Environment variables:
+  DOTOKEN              or DIGITALOCEAN_ACCESS_TOKEN; _FILE: in a file
   CLOUDBURST_HOME      where stacks are kept (default: ~/.cloudburst)
-  CLOUDBURST_IMAGE_X   another image, as CLOUDBURST_IMAGE_INFLUX=mirror/influx
-  CLOUDBURST_BASE_IMAGE, CLOUDBURST_APT_MIRROR, CLOUDBURST_CA_CERT
-                       what images are built from, and whom they trust
-  CLOUDBURST_BUILD_X   what a payload's Pipfile may name as ${X}
-  PIP_INDEX_URL        where Python packages come from, here and for payloads
-  INFLUX_URL, CLOUDBURST_TOKEN and others: docs/operating.md
-  PYTHON               the Python to use here (default: one of 3.11 or later)
+  PIP_INDEX_URL        where Python packages come from; also for jobs
+  PYTHON               the Python to use here (default: one of 3.11 or
+                       later); docs/operating.md has all others
 
 The first run makes the tool's environment, .venv, in about a minute.
-To do only that:
-  ./buildstack.sh --setup              with what the stack needs
-  ./buildstack.sh --setup-dev          and what its tests need
+--setup does only that, --setup-dev also for its tests.
 
-Then: client/run.py --jobs 100
+Then: client/run.py --stack cloud --jobs 100
 PAGE
 }
 
@@ -187,9 +201,11 @@ setup() {
   rm -f "$claim"
 }
 
+if [ $# -eq 0 ]; then usage && exit; fi
 verb=up
 lock=requirements.lock
 arguments=()
+if [ "$1" = audit ]; then verb=audit && shift; fi
 for argument in "$@"; do
   case $argument in
     -h | --help) usage && exit ;;
@@ -201,7 +217,6 @@ for argument in "$@"; do
     *) arguments+=("$argument") ;;
   esac
 done
-if [ $# -eq 0 ]; then usage && exit; fi
 
 # An environment that also has what tests need serves as well.
 if [ "$lock" = requirements.lock ] && is_ready "$here/requirements-dev.lock"; then lock=requirements-dev.lock; fi

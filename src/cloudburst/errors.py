@@ -12,7 +12,8 @@
     ├── PointsError         points could not be written, or are malformed
     ├── EnsembleError       an ensemble or job that does not exist, or cannot do what is asked
     └── StackError          a service or a node of a stack does not start, stop or answer
-        └── CommandError    a command failed on a host
+        ├── CommandError    a command failed on a host
+        └── ProviderError   a provider refuses, fails, or has not what is asked of it
 
 The message says what failed, on what, and what to do next; facts are attributes.
 The command line prints it in one line and exits with ``exit_code``.
@@ -102,3 +103,20 @@ class CommandError(StackError):
         self.host = host
         self.command_exit_code = exit_code
         self.stderr = stderr
+
+
+class ProviderError(StackError):
+    """A provider refuses, fails, or has not what is asked of it.
+
+    ``status`` is the HTTP status, 0 if no answer came or the reason is none of the API's; ``identity`` (such
+    as ``unprocessable_entity``), ``reason`` and ``request_id`` are the API's own words about an error.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 0, identity: str = "", reason: str = "", request_id: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.identity = identity
+        self.reason = reason
+        self.request_id = request_id

@@ -28,6 +28,25 @@ LEASE_S = 5.0
 """Shorter than usual, so that the tests are."""
 
 
+def environ(farm: Farm, home: str) -> dict[str, str]:
+    """For a tool that deploys onto machines of this farm, and keeps its stacks in this folder of it."""
+    certificates = farm.directory / "certificates.pem"
+    certificates.write_text("".join(path.read_text() for path in base.extra_certificates()))
+    return {
+        **os.environ,
+        "CLOUDBURST_HOME": str(farm.directory / home),
+        "CLOUDBURST_CA_CERT": str(certificates),
+        "CLOUDBURST_APT_MIRROR": f"{farm.mirror.url}/deb.debian.org/debian",
+        "CLOUDBURST_IMAGE_INFLUX": images.INFLUX,
+        "CLOUDBURST_IMAGE_GATEWAY": images.GATEWAY,
+        "CLOUDBURST_GRAFANA_REPLICAS": "0",
+        "CLOUDBURST_LEASE_S": f"{LEASE_S:g}",
+        "CLOUDBURST_GRACE_S": "20",
+        "CLOUDBURST_STOP_GRACE": "30s",
+        "CLOUDBURST_MONITOR": "3s",
+    }
+
+
 class Deployed:
     """A stack, its machines, and the tool's own directory; ``checkout`` is where the tool is run from."""
 
@@ -36,21 +55,7 @@ class Deployed:
         self.machines = {machine.name: machine for machine in machines}
         self.checkout = checkout
         self.hosts = ",".join(self.machines)
-        certificates = farm.directory / "certificates.pem"
-        certificates.write_text("".join(path.read_text() for path in base.extra_certificates()))
-        self.environ = {
-            **os.environ,
-            "CLOUDBURST_HOME": str(farm.directory / "home"),
-            "CLOUDBURST_CA_CERT": str(certificates),
-            "CLOUDBURST_APT_MIRROR": f"{farm.mirror.url}/deb.debian.org/debian",
-            "CLOUDBURST_IMAGE_INFLUX": images.INFLUX,
-            "CLOUDBURST_IMAGE_GATEWAY": images.GATEWAY,
-            "CLOUDBURST_GRAFANA_REPLICAS": "0",
-            "CLOUDBURST_LEASE_S": f"{LEASE_S:g}",
-            "CLOUDBURST_GRACE_S": "20",
-            "CLOUDBURST_STOP_GRACE": "30s",
-            "CLOUDBURST_MONITOR": "3s",
-        }
+        self.environ = environ(farm, "home")
 
     @property
     def master(self) -> Machine:

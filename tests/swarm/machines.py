@@ -9,6 +9,7 @@ data, unlike a real one.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import shlex
@@ -42,10 +43,21 @@ REGISTRY_PORT = 5000
 class Machine:
     """One virtual machine; made by :meth:`Farm.machine`. Off until :meth:`boot`."""
 
-    def __init__(self, farm: Farm, name: str, address: str, cpus: Collection[int] | None) -> None:
+    def __init__(
+        self,
+        farm: Farm,
+        name: str,
+        number: int,
+        cpus: Collection[int] | None,
+        keys: Sequence[str],
+        private: bool,
+    ) -> None:
         self.name = name
-        self.address = address
-        self.ssh = f"root@{address}"
+        self.number = number
+        # Neither is used again, since others may remember its host key.
+        self.address = str(farm.network.subnet[number])
+        self.private_address = str(farm.network.private_subnet[number]) if private else ""
+        self.ssh = f"root@{self.address}"
         self._farm = farm
         self._cpus = cpus
         self._cgroups = Cgroups(f"{farm.name}/{name}")
@@ -54,7 +66,8 @@ class Machine:
         for part in ("root", "upper", "work", "docker", "containerd"):
             (self.directory / part).mkdir(parents=True)
         (self.directory / "resolv.conf").write_text(base.resolv_conf())
-        (self.directory / "authorized_keys").write_text(farm.key.with_suffix(".pub").read_text())
+        own = farm.key.with_suffix(".pub").read_text()
+        (self.directory / "authorized_keys").write_text(own + "".join(f"{key.strip()}\n" for key in keys))
         (self.directory / "apt.conf").write_text(f'Acquire::http::Proxy "{farm.mirror.url}";\n')
         (self.directory / "daemon.json").write_text(json.dumps({"registry-mirrors": [farm.registry.url]}))
 
@@ -76,7 +89,9 @@ class Machine:
                 start_new_session=True,
             )
         wait_until(self._booting, 10, f"{self.name} to have a network namespace")
-        self._farm.network.plug(self.name, self.pid)
+        if self.private_address:
+            self._farm.network.plug_private(self.number, self.pid, self.private_address)
+        self._farm.network.plug(self.number, self.pid)
         wait_until(self._reachable, 60, f"{self.name} to be logged in to; its console: {self.console}")
         return self
 
@@ -93,10 +108,10 @@ class Machine:
 
     def cut_network(self) -> None:
         """Packets vanish, in both directions, unannounced."""
-        self._farm.network.cut(self.name)
+        self._farm.network.cut(self.number)
 
     def mend_network(self) -> None:
-        self._farm.network.mend(self.name)
+        self._farm.network.mend(self.number)
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 120, check: bool = True
@@ -152,8 +167,7 @@ class Machine:
             self.power_off()
         self._cgroups.remove()
         cache.remove(self.directory)
-        del self._farm.machines[self.name]
-        self._farm.write_ssh_config()
+        self._farm.forget(self)
 
     def _booting(self) -> bool:
         assert self._process is not None
@@ -181,7 +195,7 @@ class Farm:
         self._lock, self.number = _claim()
         self.name = NAMES.format(self.number)
         self.network = Network(self.number)
-        self._addresses = (f"10.71.{self.number}.{last}" for last in range(2, 250))  # .1 is this machine
+        self._numbers = itertools.count(2)  # .1 is this machine
         self.directory = cache.directory() / self.name
         self.directory.mkdir()
         self.key = self.directory / "key"
@@ -206,16 +220,34 @@ class Farm:
         _sweep(self.number)
         self._lock.close()
 
-    def machine(self, name: str, cpus: Collection[int] | None = None) -> Machine:
-        """A bare machine, booted. ``cpus``: the ones of this machine that it may use (all)."""
-        assert name.isalnum(), name
-        assert len(name) <= 8, "a network device's name has 15 characters"
+    def machine(
+        self,
+        name: str,
+        cpus: Collection[int] | None = None,
+        *,
+        keys: Sequence[str] = (),
+        private: bool = False,
+    ) -> Machine:
+        """A bare machine, booted.
+
+        ``cpus``: the ones of this machine that it may use (all); ``keys``: public ones that it lets in
+        beside the farm's own; ``private``: with ``eth1`` in the private network.
+        """
+        assert name.replace("-", "").isalnum(), name
         with self._making:
             assert name not in self.machines, f"there is a machine {name}"
-            # An address is not used again, since others may remember its host key.
-            machine = self.machines[name] = Machine(self, name, next(self._addresses), cpus)
+            if private:
+                self.network.create_private()
+            machine = Machine(self, name, next(self._numbers), cpus, keys, private)
+            self.machines[name] = machine
             self.write_ssh_config()
         return machine.boot()
+
+    def forget(self, machine: Machine) -> None:
+        """It has been removed."""
+        with self._making:
+            del self.machines[machine.name]
+            self.write_ssh_config()
 
     def write_ssh_config(self) -> None:
         """For `ssh -F`: names and addresses of the machines, the key, and host keys of this farm only."""

@@ -49,6 +49,25 @@ def bare(farm: Farm) -> Iterator[Machine]:
     machine.remove()
 
 
+def test_machines_with_a_second_device_meet_on_it(farm: Farm, bare: Machine) -> None:
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAWXzuHiLcnrVlqUVTmUIRcNlUCiYjEHmPNCx4ZRIQ5d of-another"
+    names = ("of-a-stack-with-a-long-name-1", "of-a-stack-with-a-long-name-2")
+    one, two = (farm.machine(name, cpus={0}, keys=[key], private=True) for name in names)
+
+    assert key in one.run(["cat", "/root/.ssh/authorized_keys"]).stdout.splitlines()
+    assert two.run(["hostname"]).stdout == f"{names[1]}\n"
+    assert two.private_address in two.run(["ip", "-br", "address", "show", "eth1"]).stdout
+    asked = ["bash", "-c", f"head -c 4 </dev/tcp/{two.private_address}/22"]
+    assert one.run(asked).stdout == "SSH-"
+    assert bare.run(asked, check=False, timeout_s=20).returncode != 0
+    assert bare.run(["ip", "link", "show", "eth1"], check=False).returncode != 0
+    two.cut_network()
+    with pytest.raises(Failed):
+        one.run(asked, timeout_s=3)
+    for machine in (one, two):
+        machine.remove()
+
+
 @pytest.fixture(scope="module")
 def pair(farm: Farm) -> Iterator[tuple[Machine, Machine]]:
     """Two machines with Docker, as one swarm: manager and worker."""
@@ -174,15 +193,15 @@ def test_a_network_that_is_cut_lets_nothing_through_until_it_is_mended(bare: Mac
     wait_until(lambda: bare.run(["true"], check=False).returncode == 0, 20, "the machine to be reached")
 
 
-def traces(farm: Farm, machine: str) -> dict[str, list[str]]:
-    """What there is of a farm with this machine here."""
+def traces(farm: Farm) -> dict[str, list[str]]:
+    """What there is of a farm here, as others see it."""
     links = [link["ifname"] for link in json.loads(run(["ip", "-json", "link"]).stdout)]
     rules = run(["iptables-save"]).stdout.splitlines()
     mounts = Path("/proc/self/mounts").read_text().splitlines()
     return {
         "processes": [str(pid) for pid in Cgroups(farm.name).processes()],
         "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{farm.name}")],
-        "links": [name for name in links if name in {farm.network.name, f"cbf{farm.number}-{machine}"}],
+        "links": [name for name in links if name.startswith((farm.network.name, f"cbf{farm.number}-"))],
         "rules": [rule for rule in rules if farm.network.name in rule],
         "mounts": [mount for mount in mounts if farm.name in mount],
         "disks": [str(path) for path in cache.directory().glob(f"{farm.name}*")],
@@ -191,15 +210,15 @@ def traces(farm: Farm, machine: str) -> dict[str, list[str]]:
 
 def test_a_farm_that_is_closed_leaves_nothing() -> None:
     with Farm() as farm:
-        farm.machine("only")
-        while_open = traces(farm, "only")
-    after = traces(farm, "only")
+        farm.machine("only", private=True)
+        while_open = traces(farm)
+    after = traces(farm)
 
     assert [kind for kind, found in while_open.items() if not found] == [
         "mounts"
     ]  # they are the machine's own
-    assert len(while_open["links"]) == 2
-    assert len(while_open["rules"]) == 3
+    assert len(while_open["links"]) == 4  # two bridges, two cables
+    assert len(while_open["rules"]) == 5
     assert {kind: found for kind, found in after.items() if found} == {}
 
 

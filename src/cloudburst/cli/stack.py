@@ -18,10 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from cloudburst import config, names
-from cloudburst.cli import swarm, swarm_status
+from cloudburst.cli import cloud, swarm, swarm_status
 from cloudburst.errors import ConfigError
 from cloudburst.model import Endpoints
 from cloudburst.stack import local
+from cloudburst.stack.cloud.settings import STACK_NAME as CLOUD_STACK
 from cloudburst.stack.settings import Wishes
 from cloudburst.stack.status import StackStatus
 from cloudburst.stack.status import status as read_status
@@ -42,7 +43,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 PORT = click.IntRange(0, 65535)
 
 
-KINDS = {"local": "--local", "docker": "--docker", "hosts": "--hosts"}
+KINDS = {"local": "--local", "docker": "--docker", "hosts": "--hosts", "cloud": "machines at DigitalOcean"}
+
+
+USUAL = {
+    "local": names.LOCAL_STACK,
+    "docker": STACK_NAMES["docker"],
+    "hosts": STACK_NAMES["hosts"],
+    "cloud": CLOUD_STACK,
+}
+"""Names of stacks that are given no other."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class Where:
     """Which stack is meant."""
 
     kind: str
-    """``local``, ``docker`` or ``hosts``."""
+    """``local``, ``docker``, ``hosts`` or ``cloud``."""
     name: str
     hosts: str | None
     """As the user wrote them; None when they were not said."""
@@ -58,7 +68,13 @@ class Where:
     @property
     def swarm(self) -> Kind | None:
         """What kind of swarm it is on; None for the stack on this machine."""
-        return {"docker": "docker", "hosts": "hosts"}.get(self.kind)  # type: ignore[return-value]
+        kinds: dict[str, Kind] = {"docker": "docker", "hosts": "hosts", "cloud": "hosts"}
+        return kinds.get(self.kind)
+
+    @property
+    def cloud(self) -> bool:
+        """Whether its machines are made for it at a provider."""
+        return self.kind == "cloud"
 
 
 def _which_stack(command: F) -> F:
@@ -75,7 +91,7 @@ def _which_stack(command: F) -> F:
     hosts_ = click.option(
         "--hosts", metavar="HOST,...", help="The stack on these machines, the master first."
     )
-    default = "local, docker or swarm, by where it is"
+    default = "cloud, local, docker or swarm, by where it is"
     name = click.option("--name", "stack_name", metavar="STACK", help=f"Its name [default: {default}].")
     return local_(docker_(hosts_(name(with_where))))  # type: ignore[return-value]
 
@@ -88,14 +104,25 @@ def _where(is_local: bool, is_docker: bool, hosts: str | None, name: str | None)
     ]
     if len(said) > 1:
         raise ConfigError(f"{' and '.join(KINDS[kind] for kind in said)}: a stack is in one place")
+    if said and cloud.is_known(name or USUAL[said[0]]):
+        raise ConfigError(
+            f"stack {name or USUAL[said[0]]} is at DigitalOcean: leave out {KINDS[said[0]]}, "
+            "or choose another --name"
+        )
     if said:
         kind = said[0]
+    elif cloud.is_known(name or CLOUD_STACK):
+        kind = "cloud"
     elif name and (known := kind_of(os.environ, name)):
         kind = known
+    elif cloud.has_token():
+        kind = "cloud"
     else:
-        raise ConfigError("say where the stack is: --local, --docker or --hosts root@master,root@a")
-    usual = {"local": names.LOCAL_STACK, "docker": STACK_NAMES["docker"], "hosts": STACK_NAMES["hosts"]}
-    return Where(kind, name or usual[kind], hosts)
+        raise ConfigError(
+            "say where the stack is: --local, --docker or --hosts root@master,root@a; "
+            "for machines at DigitalOcean, give a token: export DOTOKEN=..."
+        )
+    return Where(kind, name or USUAL[kind], hosts)
 
 
 @click.group()
@@ -105,7 +132,22 @@ def stack() -> None:
 
 @stack.command()
 @_which_stack
-@click.option("-n", "--slots", type=click.IntRange(min=1), help="Jobs at a time [default: one per CPU].")
+@click.option("-n", "--nodes", type=click.IntRange(min=0), help="Compute nodes beside the master.")
+@click.option("--size", help="Size of the nodes [default: s-2vcpu-4gb].")
+@click.option("--master-size", metavar="SIZE", help="Size of the master [default: s-2vcpu-4gb].")
+@click.option("--region", help="Where they are [default: fra1].")
+@click.option("--image", help="What they run [default: ubuntu-24-04-x64].")
+@click.option(
+    "--allow", multiple=True, metavar="CIDR", help="Who may reach the stack [default: auto, this address]."
+)
+@click.option("--max-cost", metavar="DOLLARS", help="Refuse what costs more, as 5/h or 50/d.")
+@click.option("--ttl", metavar="TIME", help="The stack ends itself so long after its creation, as 8h.")
+@click.option("--idle", metavar="TIME", help="The stack ends itself when idle for so long, as 30m.")
+@click.option("--save-to", metavar="DIR", help="A watching client saves results there before that.")
+@click.option("--min", "min_nodes", type=click.IntRange(min=0), help="Elastic: fewest nodes.")
+@click.option("--max", "max_nodes", type=click.IntRange(min=0), help="Elastic: most nodes; 0: not elastic.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before machines are created or destroyed.")
+@click.option("--slots", type=click.IntRange(min=1), help="--local: jobs at a time [default: one per CPU].")
 @click.option("--redis-port", type=PORT, help="Port of the queue; 0: any free one.")
 @click.option("--file-port", type=PORT, help="Port of the file store.")
 @click.option("--influx-port", type=PORT, help="Port for points.")
@@ -120,15 +162,23 @@ def stack() -> None:
 @click.option("--private-interface", metavar="NAME", help="Network interface between the machines, as eth1.")
 @click.option("--tls-cert", metavar="FILE", help="A certificate of your own for the gateway, with its chain.")
 @click.option("--tls-key", metavar="FILE", help="Its key.")
-@click.option("--dry-run", is_flag=True, help="Swarms: print what would be run, and change nothing.")
-def up(where: Where, dry_run: bool, **said: Any) -> None:
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+def up(where: Where, dry_run: bool, yes: bool, **said: Any) -> None:
     """Start a stack, or whatever is missing or wrong of it. What you do not say stays as it was."""
+    said["allow"] = said["allow"] or None
+    if where.kind == "local" and said["nodes"] is not None:
+        if said["nodes"] < 1:
+            raise ConfigError("-n: a stack on this machine has at least one slot")
+        said |= {"slots": said["slots"] or said["nodes"], "nodes": None}  # what -n means there
     _check_flags(where, {**said, "dry_run": dry_run or None})
+    if where.cloud:
+        cloud.up(where.name, said, yes=yes, dry=dry_run)
+        return
     if where.swarm:
         swarm.up(where.swarm, where.name, {**said, "hosts": where.hosts}, dry=dry_run)
         return
     stack_name = where.name
-    said = {name: value for name, value in said.items() if name not in SWARM_ONLY}
+    said = {name: value for name, value in said.items() if name not in {*SWARM_ONLY, *cloud.WISHES}}
     talk = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     started = local.up(os.environ, stack_name, _wishes(os.environ, said), _say(talk))
     if started.changed:
@@ -144,8 +194,14 @@ def up(where: Where, dry_run: bool, **said: Any) -> None:
 @click.option("--purge", is_flag=True, help="Also remove results, files, environments and logs.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before removing.")
 def down(where: Where, purge: bool, yes: bool) -> None:
-    """Stop a stack. Results and files stay, unless they are purged."""
+    """Stop a stack. Results and files stay, unless they are purged.
+
+    A stack at DigitalOcean is destroyed with everything on it, after asking.
+    """
     stack_name = where.name
+    if where.cloud:
+        cloud.down(stack_name, yes=yes)
+        return
     if where.swarm:
         if not yes:
             what = " with its results and files" if purge else ""
@@ -175,6 +231,8 @@ def status(where: Where) -> None:
 
     Exits with 0 when all is well, 3 when the stack is stopped, 4 when something is wrong with it.
     """
+    if where.cloud:
+        sys.exit(cloud.status(where.name))
     if where.swarm:
         sys.exit(swarm_status.show(where.swarm, where.name))
     stack_name = where.name
@@ -198,7 +256,40 @@ def status(where: Where) -> None:
 
 
 SWARM_ONLY = (*(name for name in swarm.WISHES if name != "hosts"), "dry_run")
+FLAGS = {"nodes": "-n", "min_nodes": "--min", "max_nodes": "--max"}
 LOCAL_ONLY = ("slots", "redis_port", "file_port", "influx_port", "dash_port", "auth")
+
+
+@stack.command()
+@click.option("--name", "stack_name", metavar="STACK", help="Only this stack.")
+@click.option("-y", "--yes", is_flag=True, help="Destroy the stack that is named without asking.")
+def audit(stack_name: str | None, yes: bool) -> None:
+    """Show what there is at DigitalOcean of any stack, from any machine, and offer to destroy it."""
+    cloud.audit(stack_name, yes=yes)
+
+
+@stack.command()
+@click.option(
+    "--name", "stack_name", metavar="STACK", default=CLOUD_STACK, show_default=True, help="Its name."
+)
+@click.option("--save-to", type=click.Path(path_type=Path), metavar="DIR", help="Where to save results.")
+def watch(stack_name: str, save_to: Path | None) -> None:
+    """Save the results of each ensemble when it is done, and all there are before the stack ends by itself.
+
+    A stack with --ttl or --idle waits for this, for a while. Each ensemble is a Parquet file.
+    """
+    cloud.watch(stack_name, save_to)
+
+
+@stack.command()
+@_which_stack
+def elastic(where: Where) -> None:
+    """Let a stack that was made with --min and --max grow and shrink, until this is interrupted."""
+    if not where.cloud:
+        raise ConfigError(
+            "elastic: only stacks whose machines are made for them grow, such as ./buildstack.sh -n1"
+        )
+    cloud.watch_load(where.name)
 
 
 @stack.command()
@@ -231,8 +322,14 @@ def logs(where: Where, service: str, follow: bool, tail: int) -> None:
 @click.option("--lost", is_flag=True, help="The node is gone for good; its jobs run elsewhere.")
 @click.option("--purge", is_flag=True, help="Remove built environments from its machine, too.")
 def drain(where: Where, node: str, timeout_s: float | None, lost: bool, purge: bool) -> None:
-    """Let a node of a swarm end its jobs, and take it out of the stack."""
+    """Let a node of a swarm end its jobs, and take it out of the stack.
+
+    At DigitalOcean its machine is removed, too; one that was --lost is replaced by the next deployment.
+    """
     swarm.need(where.swarm, "--drain")
+    if where.cloud:
+        cloud.drain(where.name, node, timeout_s=timeout_s, lost=lost)
+        return
     swarm.drain(where.name, node, timeout_s=timeout_s, lost=lost, purge=purge)
 
 
@@ -270,9 +367,14 @@ def restore(where: Where, directory: Path, force: bool, yes: bool) -> None:
 
 def _check_flags(where: Where, said: dict[str, Any]) -> None:
     """Raise ConfigError for a flag that another kind of stack has."""
-    for name in LOCAL_ONLY if where.swarm else SWARM_ONLY:
-        if said.get(name) is not None:
-            raise ConfigError(f"--{name.replace('_', '-')} is not for stacks of {KINDS[where.kind]}")
+    if where.cloud:
+        others = {*SWARM_ONLY, *LOCAL_ONLY} - {*cloud.OF_SWARM, "dry_run"}
+    else:
+        others = {*cloud.WISHES, *(LOCAL_ONLY if where.swarm else SWARM_ONLY)}
+    for name, value in said.items():
+        if name in others and value is not None:
+            flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
+            raise ConfigError(f"{flag} is not for stacks of {KINDS[where.kind]}")
 
 
 def _wishes(environ: config.Environ, said: dict[str, Any]) -> Wishes:

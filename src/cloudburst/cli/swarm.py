@@ -42,7 +42,7 @@ def flag(kind: Kind, stack: str, hosts: str | None = None) -> str:
 def up(kind: Kind, stack: str, said: Mapping[str, Any], *, dry: bool) -> None:
     talk = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     wishes = Wishes(
-        **{name: _path(name, said[name]) for name in WISHES if said.get(name) is not None},
+        **{name: path(name, said[name]) for name in WISHES if said.get(name) is not None},
         builds=config.for_builds(os.environ),
     )
     done = deploy.up(os.environ, REPOSITORY, stack, wishes, talk.print, kind=kind, dry=dry)
@@ -53,7 +53,7 @@ def up(kind: Kind, stack: str, said: Mapping[str, Any], *, dry: bool) -> None:
         talk.print(f"nothing to do: stack {stack} runs as it should ({done.took_s:.1f} s)", style="green")
     else:
         talk.print(f"deployed in {_minutes(done.took_s)}\n")
-    _print_endpoints(done, kind, said.get("hosts"))
+    print_endpoints(done)
 
 
 def down(kind: Kind, stack: str, *, purge: bool) -> None:
@@ -118,7 +118,8 @@ def _say() -> Say:
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
 
 
-def _print_endpoints(done: Deployed, kind: Kind, hosts: str | None) -> None:
+def print_endpoints(done: Deployed) -> None:
+    """Where the stack's services are, and what to do next."""
     where = done.endpoints
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(f"Stack {where.stack} is running, with {done.slots} slot{'s' if done.slots > 1 else ''}.")
@@ -141,7 +142,7 @@ def _print_endpoints(done: Deployed, kind: Kind, hosts: str | None) -> None:
     console.print(f"Look: ./buildstack.sh {asked} --status    Stop: ./buildstack.sh {asked} -d")
 
 
-def _path(name: str, value: Any) -> Any:
+def path(name: str, value: Any) -> Any:
     """Files are remembered, so from wherever this is run."""
     if name in {"ssh_key", "ssh_config", "tls_cert", "tls_key"} and value:
         path = Path(value).expanduser().absolute()

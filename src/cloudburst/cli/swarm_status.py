@@ -13,6 +13,7 @@ from cloudburst.cli.swarm import flag
 from cloudburst.commands import machine
 from cloudburst.errors import StackError
 from cloudburst.model import Endpoints
+from cloudburst.rqwire import ending
 from cloudburst.stack.paths import read_text
 from cloudburst.stack.swarm import deploy
 from cloudburst.stack.swarm import facts as state
@@ -28,15 +29,18 @@ WELL, STOPPED, PARTIAL = 0, 3, 4
 _GOOD = {"ready", "draining", "drained", "paused"}
 
 
-def show(kind: Kind, stack: str) -> int:
-    """Look at the stack and print how it is; the exit code. Raises ConfigError for one that is not known."""
+def show(kind: Kind, stack: str, again: str = "") -> int:
+    """Look at the stack and print how it is; the exit code. Raises ConfigError for one that is not known.
+
+    ``again`` is the command that deploys it; "": as its hosts were said.
+    """
     console = Console(highlight=False, markup=False, soft_wrap=True)
     paths, settings = deploy.known(os.environ, stack)
     master, unreachable = _ask(paths, settings, stack)
     text = read_text(paths.endpoints)
     endpoints = Endpoints.from_json(text, str(paths.endpoints)) if text else None
     found = read_status(stack, master, unreachable, endpoints, time.time())
-    again = f"./buildstack.sh {flag(kind, stack, ','.join(settings.hosts))}"
+    again = again or f"./buildstack.sh {flag(kind, stack, ','.join(settings.hosts))}"
     if found.state == "stopped":
         console.print(f"stack {stack} is not running; deploy it: {again}")
         return STOPPED
@@ -108,6 +112,10 @@ def _print_inside(console: Console, found: SwarmStatus) -> None:
     console.print(
         f"redis     {size(server.memory_used_bytes)}{limit} of memory, {size(server.aof_bytes)} on disk"
     )
+    if found.inside.ending and any(
+        one.name == f"{found.stack}_keeper" and one.wanted for one in found.services
+    ):
+        console.print(f"end       {ending.sentence(found.inside.ending, time.time())}")
     for one in found.inside.ensembles:
         console.print(
             f"ensemble  {one.id}: {one.ended:,} of {one.total:,} done, {one.failed:,} of them failed, "

@@ -8,11 +8,24 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Node:
-    """One machine of a stack."""
+    """One machine of a stack, as its provider knows it."""
 
     stack: str
     name: str
     address: str
+    """Where it is reached from here; "" while it has none."""
+    private_address: str = ""
+    """Where the stack's other nodes reach it; "" while it has none."""
+    identity: str = ""
+    """What the provider calls it: no two machines ever share it."""
+    state: str = "active"
+    """``new``, ``active``, ``off`` or ``archive``."""
+    size: str = ""
+    region: str = ""
+    price_hourly: float = 0.0
+    """US dollars."""
+    created_at: float = 0.0
+    """Unix time in seconds."""
 
 
 class Provider(Protocol):

@@ -36,6 +36,18 @@ GONE_S = 60.0
 """The swarm notices within seconds that a node has left."""
 
 
+class NoSuchNode(StackError):
+    """What was named is not a node of the stack, or is its master."""
+
+
+class NodeDown(StackError):
+    """The node does not answer the swarm, so its jobs cannot be waited for."""
+
+
+class NodeAnswers(StackError):
+    """A node that was said to be lost answers the swarm."""
+
+
 @dataclass(frozen=True)
 class Leaving:
     """The node that is to go, and what is needed for it."""
@@ -106,10 +118,10 @@ def find(name: str, master: MachineFacts, addresses: Mapping[str, str], stack: s
     found = [node for node in ours if meant & {node.hostname, node.address, node.id}]
     if len(found) != 1:
         there = ", ".join(node.hostname for node in ours)
-        raise StackError(f"{name!r} is not a node of stack {stack}; there are {there}")
+        raise NoSuchNode(f"{name!r} is not a node of stack {stack}; there are {there}")
     node = found[0]
     if node.id == master.node_id:
-        raise StackError(f"{name} is the master of stack {stack}, and cannot leave it; -d takes it down")
+        raise NoSuchNode(f"{name} is the master of stack {stack}, and cannot leave it; -d takes it down")
     same = [host for host, address in addresses.items() if {host, address} & {node.hostname, node.address}]
     return Leaving(node, same[0] if same else "", stack)
 
@@ -135,7 +147,7 @@ def _facts(runner: Runner, host: str, stack: str) -> MachineFacts:
 
 def _check_there(leaving: Leaving, name: str) -> None:
     if leaving.node.state != "ready":
-        raise StackError(
+        raise NodeDown(
             f"{name} is {leaving.node.state}: start it and drain it then; "
             f"if it is gone for good: --drain {name} --lost"
         )
@@ -147,7 +159,7 @@ def _check_there(leaving: Leaving, name: str) -> None:
 
 def _check_lost(leaving: Leaving, name: str) -> None:
     if leaving.node.state == "ready":
-        raise StackError(f"{name} answers the swarm, so it is not lost: leave out --lost")
+        raise NodeAnswers(f"{name} answers the swarm, so it is not lost: leave out --lost")
 
 
 def _drained(queue: Redis, leaving: Leaving, say: Say, timeout_s: float | None) -> None:

@@ -1,0 +1,166 @@
+"""``./buildstack.sh -n2`` and back, on droplets of a fake DigitalOcean that are virtual machines."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cloudburst import config
+from cloudburst.ensemble import Stack
+from cloudburst.ensemble.ensemble import Ensemble
+from tests.digitalocean.account import Times
+from tests.digitalocean.fake import FakeDigitalOcean
+from tests.digitalocean.machines import Machines
+from tests.swarm.conftest import Measured
+from tests.swarm.deployed import PAYLOAD, REPOSITORY, environ, records
+from tests.swarm.machines import Farm
+from tests.swarm.process import run
+from tests.wait import wait_until
+
+NAME = "cloud"
+TAG = f"cloudburst:{NAME}"
+BATCH = 30
+JOB_S = 0.4
+
+
+class Cloud:
+    """The stack, the account that it is at, and jobs for it."""
+
+    def __init__(self, farm: Farm, fake: FakeDigitalOcean, directory: Path) -> None:
+        self.farm, self.fake = farm, fake
+        self._anywhere = directory
+        self.environ = {**environ(farm, "home-cloud"), **fake.environ}
+        self.ensembles: list[Ensemble] = []
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(REPOSITORY / "buildstack.sh"), *arguments],
+            cwd=self._anywhere,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *arguments: str, timeout_s: float = 900) -> str:
+        """What it says; fails when it fails."""
+        child = self.start(*arguments)
+        said, _ = child.communicate(timeout=timeout_s)
+        assert child.returncode == 0, said
+        self.fake.check()
+        return said
+
+    def run_under_load(self, *arguments: str) -> str:
+        """The same, while there are always jobs that wait."""
+        child = self.start(*arguments)
+        try:
+            while child.poll() is None:
+                self.feed()
+                time.sleep(0.5)
+        finally:
+            said, _ = child.communicate(timeout=60)
+        assert child.returncode == 0, said
+        self.fake.check()
+        return said
+
+    def feed(self) -> None:
+        """One more ensemble, unless the last is not half done."""
+        if not self.ensembles or self.ensembles[-1].status().ended > BATCH / 2:
+            jobs = ({"n": n, "s": JOB_S} for n in range(BATCH))
+            name = f"e{len(self.ensembles)}"
+            self.ensembles.append(
+                self.stack().submit(name, payload=PAYLOAD, function="worker.work", jobs=jobs)
+            )
+
+    def stack(self) -> Stack:
+        return Stack(config.endpoints(self.environ, NAME))
+
+    def nodes_at_work(self) -> set[str]:
+        workers = self.stack().workers()
+        return {worker.node for worker in workers if worker.state in {"idle", "busy"}}
+
+    def swarm(self) -> set[str]:
+        """Machines that the swarm consists of."""
+        master = self.farm.machines[f"{NAME}-master"]
+        return set(master.run(["docker", "node", "ls", "--format", "{{.Hostname}}"]).stdout.split())
+
+    def ran_on(self) -> set[str]:
+        """Nodes on which jobs have run; every job has one record, and nothing is amiss."""
+        for ensemble in self.ensembles:
+            ensemble.wait(180)
+        return {record.node for ensemble in self.ensembles for record in records(ensemble)}
+
+
+@pytest.fixture(scope="module")
+def cloud(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    times = Times(delete_s=1, member_s=2)
+    with Machines(farm) as hardware, FakeDigitalOcean(times, hardware=hardware) as fake:
+        yield Cloud(farm, fake, tmp_path_factory.mktemp("anywhere"))
+
+
+def test_a_stack_is_made_grows_and_shrinks_under_load_and_leaves_nothing(
+    cloud: Cloud, measured: Measured
+) -> None:
+    account = cloud.fake.account
+    began = time.monotonic()
+    said = cloud.run("-n2", "-y")
+    measured("./buildstack.sh -n2: from nothing to a working swarm", time.monotonic() - began)
+    made = [f"{NAME}-{which}" for which in ("1", "2", "master")]
+    assert account.names(TAG) == account.names("cloudburst") == made
+    assert "0.10713" in said or "$0.11" in said, said  # three times the price of s-2vcpu-4gb
+    calls = len(cloud.fake.calls)
+    measured(f"of it, API calls: {calls}, {calls / 3:.1f} per droplet", 0.0)
+
+    # The nodes meet on their private addresses only.
+    master = cloud.farm.machines[f"{NAME}-master"]
+    advertised = master.run(["docker", "info", "--format", "{{.Swarm.NodeAddr}}"]).stdout.strip()
+    assert advertised == master.private_address
+
+    wait_until(lambda: cloud.nodes_at_work() == {f"{NAME}-1", f"{NAME}-2"}, 120, "two nodes at work")
+    cloud.feed()
+    assert cloud.ran_on() == {f"{NAME}-1", f"{NAME}-2"}
+
+    before = len(cloud.fake.calls)
+    assert "nothing to do" in cloud.run("-n2", "-y")
+    changes = [call for call in cloud.fake.calls[before:] if call.method != "GET"]
+    assert not changes, changes
+
+    # More nodes, under load.
+    began = time.monotonic()
+    cloud.run_under_load("-n3", "-y")
+    measured("./buildstack.sh -n3: one more node, under load", time.monotonic() - began)
+    assert account.names(TAG) == [*(f"{NAME}-{n}" for n in (1, 2, 3)), f"{NAME}-master"]
+
+    def third_has_worked() -> bool:
+        cloud.feed()
+        return any(record.node == f"{NAME}-3" for record in cloud.ensembles[-1].results())
+
+    wait_until(third_has_worked, 120, "jobs on the third node")
+
+    # Fewer, under load: no job is lost.
+    began = time.monotonic()
+    cloud.run_under_load("-n1", "-y")
+    measured("./buildstack.sh -n1: two nodes drained and removed, under load", time.monotonic() - began)
+    assert account.names(TAG) == [f"{NAME}-1", f"{NAME}-master"]
+    assert cloud.swarm() == {f"{NAME}-1", f"{NAME}-master"}
+    cloud.feed()
+    assert cloud.ran_on() == {f"{NAME}-{n}" for n in (1, 2, 3)}
+    assert f"{NAME}-1" in cloud.run("--status")
+
+    # And away.
+    began = time.monotonic()
+    said = cloud.run("-d", "-y")
+    measured("./buildstack.sh -d", time.monotonic() - began)
+    assert "nothing of it is left" in said
+    assert account.left() == []
+    assert not [name for name in cloud.farm.machines if name.startswith(NAME)]
+    assert not config.stack_dir(cloud.environ, NAME).exists()
+    disks = [path.name for path in cloud.farm.directory.iterdir() if path.name.startswith(f"{NAME}-")]
+    assert not disks
+    assert cloud.farm.name not in run(["sh", "-c", f"cat /proc/self/mounts | grep {NAME}- || true"]).stdout
+    assert f"nothing to do: there is no stack {NAME}" in cloud.run("-d", "-y")
