@@ -177,7 +177,8 @@ class Account:
         return [
             self.show_droplet(droplet)
             for droplet in self.droplets
-            if (tag_name is None or tag_name in droplet.tags)
+            if self.clock() - droplet.created_at >= self.times.listed_s
+            and (tag_name is None or tag_name in droplet.tags)
             and (name is None or name.lower() == droplet.name.lower())
         ]
 

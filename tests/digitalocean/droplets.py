@@ -17,6 +17,8 @@ class Times:
     """From the POST until a droplet is active: 30 to 60 at the real one."""
     address_s: float = 0.0
     """From the POST until a droplet has its addresses; may be longer than ``boot_s``."""
+    listed_s: float = 0.0
+    """From the POST until a droplet is in lists; by its number it is found at once."""
     delete_s: float = 0.0
     """From the DELETE of a droplet until it is listed no more."""
     member_s: float = 0.0
