@@ -126,7 +126,7 @@ class Change:
         nodes, problems = self.provider.make(plan, self.public_key, self.say)
         surplus = [node for node in plan.surplus if node.state == "active"]
         openssh.write(self.paths, [*nodes, *surplus])
-        answering = self._contact(plan, nodes)
+        answering = self._contact(nodes)
         known = self.swarm.members
         silent = [node.name for node in nodes if node.name not in answering and node.name not in known]
         problems += [self._silent(name) for name in silent]
@@ -165,7 +165,7 @@ class Change:
         self.remove(broken)
         return bool(broken)
 
-    def _contact(self, plan: FleetPlan, nodes: list[Node]) -> dict[str, str]:
+    def _contact(self, nodes: list[Node]) -> dict[str, str]:
         """Log in everywhere, and let in nobody but ourselves unless the user said whom."""
         names = [node.name for node in nodes]
         automatic = not self.settings.allow
@@ -174,15 +174,15 @@ class Change:
         answering = self.swarm.reach(first, KNOWN_S) if known or self.settings.caller else {}
         if automatic and self.settings.caller and not answering:
             self.say(f"{first[0]} does not let us in: has our address changed? Letting in all for a moment")
-            self._allow(plan, ())
+            self._allow(())
             answering = self.swarm.reach(first, KNOWN_S)
         new = [name for name in names if name not in answering and name not in known]
         answering |= self.swarm.reach(new, CONTACT_S)
         if automatic and (seen := _single(answering.values())):
-            self._allow(plan, (seen,))
+            self._allow((seen,))
         return answering
 
-    def _allow(self, plan: FleetPlan, caller: tuple[str, ...]) -> None:
+    def _allow(self, caller: tuple[str, ...]) -> None:
         """Let in that address only; none: any, until it is known."""
         if caller == self.settings.caller:
             return
@@ -190,8 +190,7 @@ class Change:
             self.say(f"the firewall lets in {caller[0]} only, your address; --allow CIDR lets in others")
         self.settings = replace(self.settings, caller=caller)
         self.settings.save(self.paths.fleet)
-        again = replace(plan, fleet=self.settings.fleet(self.stack), make=())
-        self.provider.make(again, self.public_key, lambda _line: None)
+        self.provider.let_in(self.settings.fleet(self.stack))
 
     def _shrink(self, surplus: list[Node], names: list[str], drain_s: float | None) -> None:
         """Drain the nodes that are too many, and remove their machines: no job is lost."""
