@@ -222,8 +222,8 @@ def _redis_warnings(inside: Insight) -> Iterator[str]:
     if inside.server and inside.server.memory_part > MEMORY_HIGH:
         used = f"{size(inside.server.memory_used_bytes)} of {size(inside.server.memory_limit_bytes)}"
         yield (
-            f"Redis uses {used}: when that is full, no job is accepted any more; remove old ensembles, "
-            "or give it more memory"
+            f"Redis uses {used}: when that is full, no job is accepted any more until others have ended; "
+            "deploy with a larger CLOUDBURST_QUEUE_MEMORY"
         )
 
 
