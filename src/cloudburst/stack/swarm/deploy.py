@@ -201,10 +201,9 @@ class Deployment:
         names = machines.names(self._master, public, there[self._master.host], settings)
         self._certificates = certificates.ensure(paths, stack, names)
         self._secrets = secrets.ensure(paths, wishes.builds)
+        self._public = public[1] if public else "127.0.0.1"
         self._compose = (root / compose.FILE).read_text(encoding="utf-8")
-        self.endpoints = endpoints(
-            stack, settings, self._secrets, public[1] if public else "127.0.0.1", paths
-        )
+        self.endpoints = endpoints(stack, settings, self._secrets, self._public, paths)
         self._secret_names, self._config_names, self._wanted = self._decide()
 
     @property
@@ -273,7 +272,7 @@ class Deployment:
     def _decide(self) -> tuple[dict[str, str], dict[str, str], Wanted]:
         settings, stack = self._settings, self._stack
         gateway = (
-            certificates.given(settings.tls_cert, settings.tls_key)
+            certificates.given(settings.tls_cert, settings.tls_key, self._public)
             if settings.tls_cert
             else self._certificates.server
         )
