@@ -23,6 +23,7 @@ from cloudburst.stack.swarm import (
     images,
     machines,
     memory,
+    retention,
     secrets,
     waiting,
 )
@@ -35,7 +36,7 @@ from cloudburst.stack.swarm.paths import SwarmPaths
 from cloudburst.stack.swarm.plan import Plan, Wanted, plan, why_deploy
 from cloudburst.stack.swarm.runner import Runner, Say
 from cloudburst.stack.swarm.secrets import Secrets
-from cloudburst.stack.swarm.settings import Kind, Settings, Wishes, resolve
+from cloudburst.stack.swarm.settings import RETENTION, Kind, Settings, Wishes, resolve
 
 LOCK_WAIT_S = 120.0
 FACTS_S = 90.0
@@ -237,6 +238,8 @@ class Deployment:
             self._wait(runner, digest, len(failures), past)
             clean_up(runner, self._master.host, steps)
             self._publish()
+        kept = self._settings.variables.get(RETENTION, "")
+        changed |= retention.ensure(runner, self._master.host, self._stack, kept)
         if failures:
             raise StackError("\n".join(str(error) for error in failures))
         return changed
