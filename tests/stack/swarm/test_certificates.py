@@ -7,6 +7,7 @@ import socket
 import ssl
 import stat
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -118,6 +119,25 @@ def test_one_that_ends_soon_is_renewed(paths: SwarmPaths, monkeypatch: pytest.Mo
 
     assert again.server.certificate != first.server.certificate
     assert again.authority == first.authority
+
+
+def test_one_that_has_expired_is_renewed_by_the_same_authority(paths: SwarmPaths, tmp_path: Path) -> None:
+    first = certificates.ensure(paths, "s", NAMES)
+    (tmp_path / "ca.pem").write_text(first.authority)
+    (tmp_path / "ca.key").write_text(paths.secret("ca.key").read_text())
+    authority = Authority(tmp_path / "ca.pem", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    alternatives = ",".join(f"{'IP' if name[0].isdigit() else 'DNS'}:{name}" for name in NAMES)
+    expired, key = authority.issue("old", alternatives, expired=True)
+    paths.secret("server.crt").write_text(expired.read_text())
+    paths.secret("server.key").write_text(key.read_text())
+    assert "expired" in handshake(
+        replace(first, server=Pair(expired.read_text(), key.read_text())), NAMES[0], tmp_path
+    )
+
+    again = certificates.ensure(paths, "s", NAMES)
+
+    assert again.authority == first.authority
+    assert handshake(again, NAMES[0], tmp_path) == ""
 
 
 def test_keys_are_for_this_user_only(paths: SwarmPaths) -> None:

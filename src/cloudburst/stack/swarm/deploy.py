@@ -71,8 +71,12 @@ def up(
     until then stays, and the next deployment goes on from there.
     """
     began = time.monotonic()
-    paths = SwarmPaths(config.stack_dir(environ, stack))
-    with explained(), held(paths.lock, say, time.sleep, LOCK_WAIT_S):
+    own = SwarmPaths(config.stack_dir(environ, stack))
+    with (
+        explained(),
+        held(own.lock, say, time.sleep, LOCK_WAIT_S),
+        own.copied() if dry else contextlib.nullcontext(own) as paths,
+    ):
         settings = resolve(kind, wishes, Settings.load(paths.settings), environ)
         paths.make()
         with reached(environ, paths, settings, say, dry=dry) as (runner, hosts):
