@@ -14,6 +14,7 @@ import pytest
 from tests.swarm import images
 from tests.swarm.deployed import Deployed
 from tests.swarm.machines import Farm, Machine, missing_programs, why_not
+from tests.wait import wait_until
 
 HERE = Path(__file__).parent
 
@@ -91,7 +92,11 @@ def deployed(farm: Farm, machines: Machines, measured: Measured) -> Deployed:
 @pytest.fixture
 def swarm(deployed: Deployed) -> Iterator[Deployed]:
     """The stack, whole: with all its nodes at work."""
+    if not deployed.complete:  # a test has failed that took it down
+        deployed.run("up")
     deployed.wait_for_workers("a", "b")
+    # What workers last told may be of the test before.
+    wait_until(lambda: not any(worker.busy for worker in deployed.workers().values()), 120, "idle workers")
     yield deployed
     for ensemble in deployed.stack().ensembles():
         if not ensemble.status().complete:

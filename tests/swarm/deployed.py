@@ -51,6 +51,7 @@ class Deployed:
             "CLOUDBURST_LEASE_S": f"{LEASE_S:g}",
             "CLOUDBURST_GRACE_S": "20",
             "CLOUDBURST_STOP_GRACE": "30s",
+            "CLOUDBURST_MONITOR": "3s",
         }
 
     @property
@@ -83,6 +84,11 @@ class Deployed:
         assert not check or child.returncode == 0, said
         assert check or child.returncode != 0, said
         return said
+
+    @property
+    def complete(self) -> bool:
+        """Whether a deployment has ended well, and it was not taken down since."""
+        return (config.stack_dir(self.environ, NAME) / "endpoints.json").exists()
 
     def stack(self) -> Stack:
         """As a client sees it."""

@@ -154,7 +154,8 @@ def volumes(stack: str) -> Command:
 
 
 def volume_remove(names: Sequence[str]) -> Command:
-    return Command(("docker", "volume", "rm", *names))
+    """Remove volumes; those that are not there do not matter."""
+    return Command(("docker", "volume", "rm", "--force", *names))
 
 
 def containers(stack: str) -> Command:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from shutil import rmtree
 
@@ -17,6 +17,7 @@ from cloudburst.stack.swarm.facts import MachineFacts
 from cloudburst.stack.swarm.runner import Runner, Say
 
 GONE_S = 180.0
+RELEASED_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,21 @@ def _secrets(runner: Runner, master: str, there: MachineFacts) -> None:
         runner.do(master, docker.config_remove(sorted(there.configs)))
 
 
+def remove_volumes(runner: Runner, host: str, names: Sequence[str]) -> None:
+    """Remove volumes whose containers have just ended. Raises CommandError when others still use one.
+
+    The engine stops listing a container a moment before it lets go of its volumes.
+    """
+    deadline = time.monotonic() + RELEASED_S
+    while True:
+        try:
+            return runner.do(host, docker.volume_remove(names))
+        except CommandError as error:
+            if "in use" not in error.stderr or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
 def clear_machine(
     runner: Runner, host: str, stack: str, all_there: Mapping[str, MachineFacts], *, purge: bool
 ) -> None:
@@ -95,7 +111,7 @@ def clear_machine(
     there = all_there[host]
     if purge and there.volumes:
         with runner.step(host, f"removing {', '.join(sorted(there.volumes))}"):
-            runner.do(host, docker.volume_remove(sorted(there.volumes)))
+            remove_volumes(runner, host, sorted(there.volumes))
     # Before it leaves the swarm, which tells where the registry is.
     places = [f"/etc/docker/certs.d/{manager}:{machines.REGISTRY_PORT}/" for manager in there.managers]
     ours = (f"{machines.directory(stack)}/", *places)

@@ -22,7 +22,8 @@ STACK_NAMES: Mapping[Kind, str] = {"hosts": "swarm", "docker": "docker"}
 """Names of stacks that are given no other."""
 
 _VARIABLE = re.compile(
-    r"CLOUDBURST_(IMAGE_\w+|GRAFANA_REPLICAS|RETENTION|MTU|GRACE_S|STOP_GRACE|LEASE_S|ENVIRONMENTS_GB|QUEUE_MEMORY)"
+    r"CLOUDBURST_(IMAGE_\w+|GRAFANA_REPLICAS|RETENTION|MTU|GRACE_S|STOP_GRACE|MONITOR|LEASE_S"
+    r"|ENVIRONMENTS_GB|QUEUE_MEMORY)"
 )
 """Variables of the caller that the compose file knows."""
 
