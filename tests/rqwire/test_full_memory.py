@@ -53,6 +53,7 @@ def test_accepted_jobs_run_and_new_ones_are_refused(server: RedisServer) -> None
 
     registration.heartbeat(busy=1, current_job="")
     assert [one.name for one in workers(operator)] == ["w1"]
+    registration.forget_expired()
     leases.reap()
     claims = leases.claim(6)
     assert leases.beat(claims) == set()

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any, cast
 
+from redis import ResponseError
+
 from cloudburst import names
 from cloudburst.model import NodeReading, WorkerStatus
 from cloudburst.rqwire import encoding, nodes
-from cloudburst.rqwire.connection import Redis
+from cloudburst.rqwire.connection import Redis, out_of_memory
 from cloudburst.rqwire.connection import Text as _Text
 from cloudburst.rqwire.scripts import Scripts
 
@@ -81,8 +83,13 @@ class Registration:
 
         If no other worker has done so lately: 200 that each ask for 200 were 2,700 round trips per second.
         """
-        if not self._redis.set(f"cb:swept:{self._queue}", self._name, nx=True, ex=SWEPT_S):
-            return
+        try:
+            if not self._redis.set(f"cb:swept:{self._queue}", self._name, nx=True, ex=SWEPT_S):
+                return
+        except ResponseError as error:
+            if not out_of_memory(error):
+                raise
+            return  # they are of no harm until there is room
         for listed in ("rq:workers", f"rq:workers:{self._queue}"):
             keys = list(cast("set[bytes]", self._redis.smembers(listed)))
             with self._redis.pipeline(transaction=False) as pipe:
