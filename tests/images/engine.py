@@ -7,7 +7,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -36,6 +37,17 @@ def why_not() -> str | None:
     if missing:
         return f"tests of images need {', '.join(missing)}: install them (.ci/run does, on Debian)"
     return None
+
+
+def buildkit_clients() -> list[str]:
+    """Docker's clients here that can build with BuildKit: up to 20.10 all, later ones with buildx."""
+    found = []
+    for client in CLIENTS:
+        version = run([client, "version", "--format", "{{.Client.Version}}"], check=False).stdout
+        old = version.strip().startswith(("19.", "20."))
+        if old or not run([client, "buildx", "version"], check=False).returncode:
+            found.append(client)
+    return found
 
 
 class Engine:
@@ -121,28 +133,50 @@ class Engine:
         return done.stdout if check else done.stdout + done.stderr
 
     def build_all(self) -> None:
-        """Every image as ``cloudburst-tests/NAME``, on a Debian that was made here."""
+        """Every image as ``cloudburst-tests/NAME``, on a Debian that was made here, by the legacy builder."""
+        with self._arguments() as arguments:
+            for folder in (*(REPOSITORY / "images" / name for name in IMAGES), INFLUX):
+                context = INFLUX if folder == INFLUX else REPOSITORY
+                self._build(context, folder, f"cloudburst-tests/{folder.name}", arguments)
+
+    def build_with_buildkit(self, name: str, client: str) -> str:
+        """One image by the newer builder; what it is called. ``client``: one of ``buildkit_clients``."""
+        image = f"cloudburst-tests/{name}-by-buildkit"
+        with self._arguments() as arguments:
+            folder = REPOSITORY / "images" / name
+            self._build(REPOSITORY, folder, image, arguments, client=client, buildkit=True)
+        return image
+
+    @contextmanager
+    def _arguments(self) -> Iterator[dict[str, str]]:
+        """Build arguments, and what they name."""
         wanted = base.image_tree().name
         if wanted not in self.docker("images", "--format", "{{.Tag}}", BASE_IMAGE):
             tar = subprocess.Popen(["tar", "-C", str(base.image_tree()), "-c", "."], stdout=subprocess.PIPE)
             argv = ["docker", "import", "-", f"{BASE_IMAGE}:{wanted}"]
             subprocess.run(argv, env=self._environ(), stdin=tar.stdout, check=True, stdout=subprocess.DEVNULL)
-        arguments = {
-            "BASE_IMAGE": f"{BASE_IMAGE}:{wanted}",
-            "CA_CERT": "".join(path.read_text() for path in base.extra_certificates()),
-        }
         with Mirror(cache.directory() / "packages", "127.0.0.1") as mirror:
-            # What the engine knows as a proxy is no part of what it finds built images by.
-            arguments["http_proxy"] = mirror.url
-            for name in IMAGES:
-                self._build(REPOSITORY, REPOSITORY / "images" / name, arguments)
-            self._build(INFLUX, INFLUX, arguments)
+            yield {
+                "BASE_IMAGE": f"{BASE_IMAGE}:{wanted}",
+                "CA_CERT": "".join(path.read_text() for path in base.extra_certificates()),
+                # What the engine knows as a proxy is no part of what it finds built images by.
+                "http_proxy": mirror.url,
+            }
 
-    def _build(self, context: Path, folder: Path, arguments: Mapping[str, str]) -> None:
+    def _build(
+        self,
+        context: Path,
+        folder: Path,
+        image: str,
+        arguments: Mapping[str, str],
+        *,
+        client: str = "docker",
+        buildkit: bool = False,
+    ) -> None:
         given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
-        image = f"cloudburst-tests/{folder.name}"
         build = ["build", "--network=host", "-f", str(folder / "Dockerfile"), "-t", image, *given]
-        self.docker(*build, str(context), env={"DOCKER_BUILDKIT": "0"}, timeout_s=900)
+        environ = {"DOCKER_BUILDKIT": str(int(buildkit))}
+        self.docker(*build, str(context), client=client, env=environ, timeout_s=900)
 
     def inspect(self, name: str) -> dict[str, Any]:
         found: list[dict[str, Any]] = json.loads(self.docker("inspect", name))

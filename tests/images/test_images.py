@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.images.engine import IMAGES, Engine
+from tests.images.engine import IMAGES, Engine, buildkit_clients
 from tests.swarm import base
 
 MB = 10**6
@@ -73,3 +73,20 @@ def test_the_environment_is_complete_and_compiled(engine: Engine, name: str) -> 
     run = ["run", "--rm", "--network=none", "--entrypoint=python", image, "-P", "-c", program]
 
     assert engine.docker(*run).strip() == "[]"
+
+
+def test_an_image_is_the_same_by_buildkit(engine: Engine) -> None:
+    clients = buildkit_clients()
+    if not clients:
+        pytest.skip("no client of Docker here can build with BuildKit: install buildx, or Docker 20.10")
+
+    built = engine.inspect(engine.build_with_buildkit("queue", clients[0]))
+    legacy = engine.inspect("cloudburst-tests/queue")
+
+    assert "# buildkit" in engine.docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", built["Id"])
+    for what in ("Entrypoint", "Cmd", "User", "ExposedPorts", "Volumes", "Healthcheck", "Env", "WorkingDir"):
+        assert (built["Config"].get(what) or None) == (legacy["Config"].get(what) or None), what
+    list_files = "find / -xdev -not -path '/proc*' -not -path '/sys*' -type f -printf '%p %m %U\\n' | sort"
+    run = ["run", "--rm", "--network=none", "--user=0", "--entrypoint=sh"]
+    files = [engine.docker(*run, one["Id"], "-c", list_files) for one in (built, legacy)]
+    assert files[0] == files[1]

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import redis
 
 from cloudburst.model import Endpoints, EnsembleSpec, NodeReading
 from cloudburst.rqwire import ending
@@ -20,6 +21,7 @@ from cloudburst.stack.swarm.facts import MachineFacts, Node, Service
 from cloudburst.stack.swarm.paths import SwarmPaths
 from cloudburst.stack.swarm.status import DAY_S, SwarmStatus, certificate_end, size
 from cloudburst.stack.swarm.status import status as read_status
+from tests.certificates import Authority, TlsFront
 from tests.conftest import RedisServer, free_port
 from tests.influx import program
 from tests.wait import wait_until
@@ -206,6 +208,58 @@ def test_a_full_redis_is_warned_of(endpoints, worker, redis_server):
     assert "no job is accepted any more" in look(endpoints).warnings[0]
 
 
+def test_a_redis_without_memory_is_a_problem(endpoints, worker, redis_server):
+    redis_server.client().config_set("maxmemory", 1)
+
+    found = look(endpoints)
+
+    assert "Redis has no memory left: no job is accepted" in found.problems[0]
+    assert (found.warnings, [node.busy for node in found.nodes]) == ((), [0, 3])
+
+
+def test_a_redis_whose_disk_is_full_is_a_problem(gateway, small_disk):
+    disk = small_disk(1 << 20)
+    server = RedisServer(disk)
+    server.start()
+    url, ca_file = gateway
+    endpoints = Endpoints("s", server.url_of("client"), url, "", "", "", ca_file=ca_file)
+
+    def refused() -> bool:
+        try:
+            return not server.client().append("cb:ens:text", "x" * 100_000)
+        except redis.ResponseError as error:
+            return "MISCONF" in str(error)
+
+    try:
+        wait_until(refused, 30, "the disk to be full")
+        assert any("cannot write to its disk" in problem for problem in look(endpoints).problems)
+    finally:
+        server.kill()
+
+
+def test_certificates_that_have_expired_are_said_with_what_helps(endpoints, worker, redis_server, tmp_path):
+    authority = Authority.make(tmp_path)
+    front = TlsFront(redis_server.port, authority.context("old", "IP:127.0.0.1", expired=True))
+    behind_it = endpoints.redis_url.replace("redis://", "rediss://").replace(
+        str(redis_server.port), str(front.port)
+    )
+    found = look(
+        replace(
+            endpoints,
+            redis_url=behind_it,
+            filestore_url=f"https://127.0.0.1:{front.port}",
+            ca_file=str(authority.certificate),
+        )
+    )
+    front.close()
+
+    assert found.state == "partial"
+    assert len(found.problems) == 2
+    for problem, service in zip(found.problems, ("Redis at 127.0.0.1", "the gateway, https"), strict=True):
+        assert problem.startswith(service)
+        assert "it has expired: deploy the stack again, which renews it" in problem
+
+
 def test_a_certificate_is_warned_of_thirty_days_before(endpoints, worker):
     ends_at = certificate_end(endpoints)
 
@@ -221,7 +275,7 @@ def test_a_gateway_that_is_not_trusted_is_a_problem(endpoints, worker, tmp_path:
     found = look(replace(endpoints, ca_file=str(tmp_path / "ca.pem")))
 
     assert found.state == "partial"
-    assert "certificate verify failed" in found.problems[0]
+    assert "is not from this stack's authority" in found.problems[0]
 
 
 def test_a_redis_that_does_not_answer_is_a_problem_and_all_else_is_shown(endpoints, redis_server):

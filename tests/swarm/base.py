@@ -13,7 +13,7 @@ SUITE = "bookworm"
 # In the image that stands for `debian:bookworm-slim`.
 IMAGE_PACKAGES = ("ca-certificates",)
 # What comes on top on a machine. No Docker: that's for the deployment to install.
-MACHINE_PACKAGES = ("openssh-server", "iproute2", "iptables", "kmod", "procps", "curl")
+MACHINE_PACKAGES = ("openssh-server", "sudo", "iproute2", "iptables", "kmod", "procps", "curl")
 SOURCES = f"""\
 deb http://deb.debian.org/debian {SUITE} main
 deb http://deb.debian.org/debian {SUITE}-updates main

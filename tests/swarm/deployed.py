@@ -55,6 +55,8 @@ class Deployed:
         self.machines = {machine.name: machine for machine in machines}
         self.checkout = checkout
         self.hosts = ",".join(self.machines)
+        self.options: tuple[str, ...] = ()
+        """What its user says with each deployment."""
         self.environ = environ(farm, "home")
 
     @property
@@ -65,7 +67,7 @@ class Deployed:
         """``cloudburst stack VERB``, which is what ``buildstack.sh`` hands over to."""
         place = ["--hosts", hosts or self.hosts]
         if verb == "up":
-            place += ["--ssh-config", str(self.farm.ssh_config)]
+            place += ["--ssh-config", str(self.farm.ssh_config), *self.options]
         program = "from cloudburst.cli import main; main()"
         return subprocess.Popen(
             [sys.executable, "-P", "-c", program, "stack", verb, *place, *arguments],

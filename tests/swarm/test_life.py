@@ -11,8 +11,10 @@ import redis
 
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import QueueError
+from cloudburst.rqwire.nodes import set_draining
+from cloudburst.stack.swarm import operator
 from tests.swarm.conftest import Measured
-from tests.swarm.deployed import LEASE_S, Deployed, records, repeated
+from tests.swarm.deployed import LEASE_S, NAME, Deployed, records, repeated
 from tests.swarm.machines import Machine
 from tests.wait import wait_until
 
@@ -198,7 +200,10 @@ def test_what_was_saved_is_restored_on_a_stack_that_lost_everything(swarm: Deplo
     said = swarm.run("backup", str(tmp_path / "saved"))
     assert "queue: " in said
     recorded = {record.index for record in halfway.results() if record.attempt}
-    again = swarm.run("backup", str(tmp_path / "saved"))
+    with operator.queue(swarm.environ, NAME) as queue:
+        set_draining(queue, "b", draining=True)
+        again = swarm.run("backup", str(tmp_path / "saved"))
+        set_draining(queue, "b", draining=False)
     assert "files: 0 fetched" in again
     halfway.wait(120)
 
@@ -215,6 +220,8 @@ def test_what_was_saved_is_restored_on_a_stack_that_lost_everything(swarm: Deplo
 
     # then
     assert "deploying again with the passwords that were saved" in said
+    assert "b was draining when this was saved; it takes jobs again" in said
+    swarm.wait_for_workers("a", "b")
     found = {ensemble.name: ensemble for ensemble in swarm.stack().ensembles()}
     assert records(found["complete"]) == results
     found["halfway"].wait(180)

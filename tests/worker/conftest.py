@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -179,28 +179,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniStack]:
         yield stack
     finally:
         stack.stop()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mounts a disk of so many bytes."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
-    mounted: list[Path] = []
-
-    def mount(size: int) -> Path:
-        target = tmp_path / f"disk-{len(mounted)}"
-        target.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(target)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
-        mounted.append(target)
-        return target
-
-    yield mount
-    for target in mounted:
-        subprocess.run(["umount", "-l", str(target)], check=True)
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,6 @@ STACK_LABEL = "com.docker.stack.namespace"
 BEGUN_LABEL = "cloudburst.begun"
 """Ours, on the node by which a swarm was started, with the name of the stack that it was started for."""
 
-BEGUN_LABEL = "cloudburst.begun"
-"""Ours, on the node by which a swarm was started, with the name of the stack that it was started for."""
-
 OWNER_LABEL = "cloudburst.stack"
 """Ours, on secrets, configs and images, with the stack's name."""
 

@@ -90,6 +90,26 @@ def _user(url: str) -> str:
     return f"the user {urllib.parse.urlsplit(url).username or 'default'!r}"
 
 
+def out_of_memory(error: redis.RedisError) -> bool:
+    """Whether Redis refuses because its memory is full; 6.2 says so somewhere in what a script tells."""
+    return "command not allowed when used memory" in str(error)
+
+
+def _full(error: redis.RedisError) -> str:
+    """What is full, and what to do; "" when nothing is."""
+    if out_of_memory(error):
+        return (
+            "has no memory left and accepts no new jobs; those that it has run on, and free some when they "
+            "end: try again then, or give it more (CLOUDBURST_QUEUE_MEMORY, when deploying)"
+        )
+    if "MISCONF" in str(error):
+        return (
+            "cannot write to its disk, and accepts nothing until it can; nothing that it has accepted is "
+            "lost: make room on the master's disk, then all goes on"
+        )
+    return ""
+
+
 @contextlib.contextmanager
 def explained(url: str, ca_file: str = "") -> Iterator[None]:
     """Turn redis-py's exceptions into QueueError, naming the server."""
@@ -113,4 +133,6 @@ def explained(url: str, ca_file: str = "") -> Iterator[None]:
             "./buildstack.sh --local --status shows it, ./buildstack.sh --local starts it"
         ) from error
     except redis.ResponseError as error:
+        if full := _full(error):
+            raise QueueError(f"Redis at {shown(url)} {full} ({error})") from error
         raise QueueError(f"Redis at {shown(url)} refused: {error}") from error

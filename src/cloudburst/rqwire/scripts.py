@@ -17,13 +17,19 @@ Call = tuple[str, Sequence[Any]]
 
 
 PARTS = {
-    "claim": ("dependents", "stock", "past"),
-    "finish": ("dependents", "stock"),
-    "give_back": ("dependents", "stock", "foreign"),
-    "reap": ("dependents", "stock", "foreign"),
-    "abandon": ("dependents",),
-    "unclaim": ("stock",),
-    "close": ("dependents",),
+    "claim": ("anyway", "dependents", "stock", "past"),
+    "beat": ("anyway",),
+    "finish": ("anyway", "dependents", "stock"),
+    "give_back": ("anyway", "dependents", "stock", "foreign"),
+    "reap": ("anyway", "dependents", "stock", "foreign"),
+    "abandon": ("anyway", "dependents"),
+    "unclaim": ("anyway", "stock"),
+    "close": ("anyway", "dependents"),
+    "heartbeat": ("anyway",),
+    "death": ("anyway",),
+    "build_take": ("anyway",),
+    "build_change": ("anyway",),
+    "node_wish": ("anyway",),
     "open": ("past",),
     "upgrade": ("past",),
 }

@@ -7,13 +7,17 @@ import platform
 import socket
 import time
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, cast
+
+from redis import ResponseError
 
 from cloudburst import names
 from cloudburst.model import NodeReading, WorkerStatus
-from cloudburst.rqwire import encoding, nodes, orders
-from cloudburst.rqwire.connection import Redis
+from cloudburst.rqwire import encoding, nodes
+from cloudburst.rqwire.connection import Redis, out_of_memory
 from cloudburst.rqwire.connection import Text as _Text
+from cloudburst.rqwire.scripts import Scripts
 
 ALIVE_S = 60
 """A worker's hash expires so long after its last heartbeat."""
@@ -27,11 +31,11 @@ class Registration:
 
     def __init__(self, client: Redis, *, name: str, queue: str, node: str, slots: int) -> None:
         self._redis = client
+        self._call = Scripts(client)
         self._name = name
         self._queue = queue
         self._node = node
         self._slots = slots
-        self._key = f"rq:worker:{name}"
         self._birth = encoding.now()
         self._address = _address_towards(client)
         self.suspended = False
@@ -63,36 +67,29 @@ class Registration:
         }
         if self.reading is not None:
             fields = {**fields, "cb_node": self.reading.to_json()}
-        with self._redis.pipeline() as pipe:
-            pipe.hset(self._key, mapping=fields)
-            pipe.expire(self._key, ALIVE_S)
-            pipe.sadd("rq:workers", self._key)
-            pipe.sadd(f"rq:workers:{self._queue}", self._key)
-            pipe.sadd("rq:queues", f"rq:queue:{self._queue}")
-            pipe.exists(orders.SUSPENDED)
-            pipe.scard(f"rq:workers:{self._queue}")
-            pipe.hget(nodes.KEY, self._node)
-            *_, suspended, self.workers, wishes = pipe.execute()
+        flat = chain.from_iterable(fields.items())
+        suspended, self.workers, wishes = self._call(
+            "heartbeat", self._name, self._queue, self._node, ALIVE_S, *flat
+        )
         self.suspended = bool(suspended)
         self.draining = nodes.wishes(self._node, wishes).draining
 
     def death(self, name: str | None = None) -> None:
         """Take the entry away, as a stock worker does; or that of a worker which is known to be dead."""
-        key = f"rq:worker:{name or self._name}"
-        with self._redis.pipeline() as pipe:
-            pipe.srem("rq:workers", key)
-            pipe.srem(f"rq:workers:{self._queue}", key)
-            pipe.hset(key, "death", encoding.now())
-            pipe.expire(key, ALIVE_S)
-            pipe.execute()
+        self._call("death", name or self._name, self._queue, encoding.now(), ALIVE_S)
 
     def forget_expired(self) -> None:
         """Remove from RQ's sets the workers that have not reported for a minute.
 
         If no other worker has done so lately: 200 that each ask for 200 were 2,700 round trips per second.
         """
-        if not self._redis.set(f"cb:swept:{self._queue}", self._name, nx=True, ex=SWEPT_S):
-            return
+        try:
+            if not self._redis.set(f"cb:swept:{self._queue}", self._name, nx=True, ex=SWEPT_S):
+                return
+        except ResponseError as error:
+            if not out_of_memory(error):
+                raise
+            return  # they are of no harm until there is room
         for listed in ("rq:workers", f"rq:workers:{self._queue}"):
             keys = list(cast("set[bytes]", self._redis.smembers(listed)))
             with self._redis.pipeline(transaction=False) as pipe:

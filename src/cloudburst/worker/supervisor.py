@@ -235,7 +235,15 @@ class Worker:
                 tail = slot.executor.output_tail()
                 if tail != slot.published:
                     slot.published = tail
-                    output.publish(self._redis, slot.claims[0].job_id, tail)
+                    self._publish(slot.claims[0].job_id, tail)
+
+    def _publish(self, job_id: str, tail: bytes) -> None:
+        try:
+            output.publish(self._redis, job_id, tail)
+        except redis.ResponseError as error:
+            if not connection.out_of_memory(error):
+                raise
+            log.debug("output of %s: %s", job_id, error)  # its end is kept with the record of a failure
 
     def _take_over(self) -> None:
         """Return the jobs of the worker that had this state directory before; leave our name for the next."""

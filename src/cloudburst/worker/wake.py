@@ -45,6 +45,7 @@ class Bell:
     """
 
     WAIT_S = 4
+    PAUSE_S = 0.5
 
     def __init__(self, client: redis.Redis, queue: str, wake: Wake) -> None:
         self._redis = client
@@ -68,12 +69,19 @@ class Bell:
         while not self._closed:
             self._armed.wait()
             try:
-                found = self._redis.blmove(self._key, self._key, self.WAIT_S, "LEFT", "LEFT")
+                found = bool(self._redis.blmove(self._key, self._key, self.WAIT_S, "LEFT", "LEFT"))
             except redis.RedisError as error:
                 log.debug("bell: %s", error)
-                time.sleep(0.5)
-                continue
-            if found is not None and not self._closed:
+                time.sleep(self.PAUSE_S)
+                found = self._looked()
+            if found and not self._closed:
                 self._armed.clear()
                 self.rang = True
                 self._wake.call()
+
+    def _looked(self) -> bool:
+        """Whether there is a job: for a Redis whose memory is full, which refuses BLMOVE."""
+        try:
+            return bool(self._redis.llen(self._key))
+        except redis.RedisError:
+            return False

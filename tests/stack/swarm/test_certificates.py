@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import stat
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from cloudburst.errors import ConfigError
 from cloudburst.stack.swarm import certificates
 from cloudburst.stack.swarm.certificates import Certificates, Pair
 from cloudburst.stack.swarm.paths import SwarmPaths
+from tests.certificates import Authority
 
 NAMES = ("m.example.org", "10.0.0.1", "2001:db8::1", "queue")
 
@@ -118,6 +121,25 @@ def test_one_that_ends_soon_is_renewed(paths: SwarmPaths, monkeypatch: pytest.Mo
     assert again.authority == first.authority
 
 
+def test_one_that_has_expired_is_renewed_by_the_same_authority(paths: SwarmPaths, tmp_path: Path) -> None:
+    first = certificates.ensure(paths, "s", NAMES)
+    (tmp_path / "ca.pem").write_text(first.authority)
+    (tmp_path / "ca.key").write_text(paths.secret("ca.key").read_text())
+    authority = Authority(tmp_path / "ca.pem", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    alternatives = ",".join(f"{'IP' if name[0].isdigit() else 'DNS'}:{name}" for name in NAMES)
+    expired, key = authority.issue("old", alternatives, expired=True)
+    paths.secret("server.crt").write_text(expired.read_text())
+    paths.secret("server.key").write_text(key.read_text())
+    assert "expired" in handshake(
+        replace(first, server=Pair(expired.read_text(), key.read_text())), NAMES[0], tmp_path
+    )
+
+    again = certificates.ensure(paths, "s", NAMES)
+
+    assert again.authority == first.authority
+    assert handshake(again, NAMES[0], tmp_path) == ""
+
+
 def test_keys_are_for_this_user_only(paths: SwarmPaths) -> None:
     certificates.ensure(paths, "s", NAMES)
 
@@ -137,8 +159,38 @@ def test_a_certificate_of_the_users_must_have_its_key(paths: SwarmPaths) -> None
     certificates.ensure(paths, "s", NAMES)
     files = {name: str(paths.secret(name)) for name in ("server.crt", "server.key", "node.key")}
 
-    assert certificates.given(files["server.crt"], files["server.key"]).certificate
+    assert certificates.given(files["server.crt"], files["server.key"], NAMES[0]).certificate
     with pytest.raises(ConfigError, match="is not the key of"):
-        certificates.given(files["server.crt"], files["node.key"])
+        certificates.given(files["server.crt"], files["node.key"], NAMES[0])
     with pytest.raises(ConfigError, match="cannot read"):
-        certificates.given("/nowhere", files["node.key"])
+        certificates.given("/nowhere", files["node.key"], NAMES[0])
+
+
+@pytest.mark.parametrize(
+    ("alternatives", "host", "good"),
+    [
+        ("DNS:m.example.org", "m.example.org", True),
+        ("DNS:m.example.org", "M.example.org", True),
+        ("DNS:*.example.org", "m.example.org", True),
+        ("DNS:*.example.org", "a.m.example.org", False),
+        ("DNS:*.example.org", "example.org", False),
+        ("DNS:m.example.org", "10.0.0.1", False),
+        ("DNS:m.example.org,IP:10.0.0.1", "10.0.0.1", True),
+        ("IP:10.0.0.11", "10.0.0.1", False),
+    ],
+)
+def test_a_certificate_of_the_users_must_be_for_the_gateways_name(
+    tmp_path: Path, alternatives: str, host: str, good: bool
+) -> None:
+    files = map(str, Authority.make(tmp_path).issue("given", alternatives))
+    refused = pytest.raises(ConfigError, match=f"clients reach this stack at {host}")
+
+    with contextlib.nullcontext() if good else refused:
+        certificates.given(*files, host)
+
+
+def test_a_certificate_of_the_users_that_has_expired_is_refused(tmp_path: Path) -> None:
+    files = map(str, Authority.make(tmp_path).issue("given", "DNS:m", expired=True))
+
+    with pytest.raises(ConfigError, match=r"has expired \(2020-02-01\)"):
+        certificates.given(*files, "m")

@@ -85,8 +85,6 @@ class Act:
                 run.do(host, docker.swarm_init(steps.machine.address, self._pool))
             node = run.ask(host, docker.node_id(), f"(node {host})")
             run.do(host, docker.node_labels(node, {docker.BEGUN_LABEL: self._wanted.stack}))
-            node = run.ask(host, docker.node_id(), f"(node {host})")
-            run.do(host, docker.node_labels(node, {docker.BEGUN_LABEL: self._wanted.stack}))
         self._label(steps)
         if any(one.swarm == "join" for one in self._steps.machines):
             self._token.set_result(run.ask(host, docker.swarm_token(), "(the swarm's token)"))

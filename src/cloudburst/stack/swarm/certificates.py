@@ -71,15 +71,19 @@ def expires(certificate: str) -> datetime:
     return x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
 
 
-def given(certificate_file: str, key_file: str) -> Pair:
-    """A certificate of the user's own. Raises ConfigError when it is none, or not of that key."""
+def given(certificate_file: str, key_file: str, host: str) -> Pair:
+    """A certificate of the user's own, for clients that know the gateway as ``host``.
+
+    Raises ConfigError when it is none, not of that key, has expired, or is for another name.
+    """
     try:
         with open(certificate_file, encoding="ascii") as file:
             certificate = file.read()
         with open(key_file, encoding="ascii") as file:
             key = file.read()
         public = serialization.load_pem_private_key(key.encode(), None).public_key()
-        if x509.load_pem_x509_certificate(certificate.encode()).public_key() != public:
+        first = x509.load_pem_x509_certificate(certificate.encode())
+        if first.public_key() != public:
             raise ConfigError(f"--tls-key: {key_file} is not the key of {certificate_file}")
     except OSError as error:
         raise ConfigError(
@@ -89,7 +93,37 @@ def given(certificate_file: str, key_file: str) -> Pair:
         raise ConfigError(
             f"--tls-cert, --tls-key: PEM files are needed, the key without a password ({error})"
         ) from error
+    if first.not_valid_after_utc < datetime.now(UTC):
+        raise ConfigError(
+            f"--tls-cert: {certificate_file} has expired ({first.not_valid_after_utc:%Y-%m-%d}): give a "
+            'newer one, or --tls-cert "" --tls-key "" for one that the stack makes'
+        )
+    covered = _names(first)
+    if not any(_covers(name, host) for name in covered):
+        raise ConfigError(
+            f"--tls-cert: {certificate_file} is for {', '.join(map(str, covered)) or 'no name'}, and clients "
+            f"reach this stack at {host}: name the master in --hosts as the certificate does"
+        )
     return Pair(certificate, key)
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    """The names and addresses that it is for."""
+    try:
+        there = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    addresses = [str(address) for address in there.get_values_for_type(x509.IPAddress)]
+    return [*there.get_values_for_type(x509.DNSName), *addresses]
+
+
+def _covers(name: str, host: str) -> bool:
+    """Whether a certificate for ``name`` is one for ``host`` (RFC 6125: a star is one whole label)."""
+    name, host = name.lower().rstrip("."), host.lower().rstrip(".")
+    if name.startswith("*."):
+        first, _, rest = host.partition(".")
+        return bool(first) and rest == name[2:]
+    return name == host
 
 
 def _good(pair: Pair, authority: Pair, names: Iterable[str]) -> bool:

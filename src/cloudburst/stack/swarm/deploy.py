@@ -23,6 +23,7 @@ from cloudburst.stack.swarm import (
     images,
     machines,
     memory,
+    retention,
     secrets,
     waiting,
 )
@@ -35,7 +36,7 @@ from cloudburst.stack.swarm.paths import SwarmPaths
 from cloudburst.stack.swarm.plan import Plan, Wanted, plan, why_deploy
 from cloudburst.stack.swarm.runner import Runner, Say
 from cloudburst.stack.swarm.secrets import Secrets
-from cloudburst.stack.swarm.settings import Kind, Settings, Wishes, resolve
+from cloudburst.stack.swarm.settings import RETENTION, Kind, Settings, Wishes, resolve
 
 LOCK_WAIT_S = 120.0
 FACTS_S = 90.0
@@ -70,8 +71,12 @@ def up(
     until then stays, and the next deployment goes on from there.
     """
     began = time.monotonic()
-    paths = SwarmPaths(config.stack_dir(environ, stack))
-    with explained(), held(paths.lock, say, time.sleep, LOCK_WAIT_S):
+    own = SwarmPaths(config.stack_dir(environ, stack))
+    with (
+        explained(),
+        held(own.lock, say, time.sleep, LOCK_WAIT_S),
+        own.copied() if dry else contextlib.nullcontext(own) as paths,
+    ):
         settings = resolve(kind, wishes, Settings.load(paths.settings), environ)
         paths.make()
         with reached(environ, paths, settings, say, dry=dry) as (runner, hosts):
@@ -201,10 +206,9 @@ class Deployment:
         names = machines.names(self._master, public, there[self._master.host], settings)
         self._certificates = certificates.ensure(paths, stack, names)
         self._secrets = secrets.ensure(paths, wishes.builds, wishes.keeper_token)
+        self._public = public[1] if public else "127.0.0.1"
         self._compose = (root / compose.FILE).read_text(encoding="utf-8")
-        self.endpoints = endpoints(
-            stack, settings, self._secrets, public[1] if public else "127.0.0.1", paths
-        )
+        self.endpoints = endpoints(stack, settings, self._secrets, self._public, paths)
         self._secret_names, self._config_names, self._wanted = self._decide()
 
     @property
@@ -238,6 +242,8 @@ class Deployment:
             self._wait(runner, digest, len(failures), past)
             clean_up(runner, self._master.host, steps)
             self._publish()
+        kept = self._settings.variables.get(RETENTION, "")
+        changed |= retention.ensure(runner, self._master.host, self._stack, kept)
         if failures:
             raise StackError("\n".join(str(error) for error in failures))
         return changed
@@ -273,7 +279,7 @@ class Deployment:
     def _decide(self) -> tuple[dict[str, str], dict[str, str], Wanted]:
         settings, stack = self._settings, self._stack
         gateway = (
-            certificates.given(settings.tls_cert, settings.tls_key)
+            certificates.given(settings.tls_cert, settings.tls_key, self._public)
             if settings.tls_cert
             else self._certificates.server
         )

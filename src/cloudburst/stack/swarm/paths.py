@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +50,19 @@ class SwarmPaths:
 
     def secret(self, name: str) -> Path:
         return self.secrets / name
+
+    @contextlib.contextmanager
+    def copied(self) -> Iterator[SwarmPaths]:
+        """A copy of what is there, for as long as it is needed: to be changed in place of the directory.
+
+        Raises OSError.
+        """
+        with tempfile.TemporaryDirectory(prefix=f".{self.root.name}.", dir=self.root.parent) as directory:
+            copy = SwarmPaths(Path(directory) / self.root.name)
+            if self.root.exists():
+                sockets = shutil.ignore_patterns("*.[0-9]*")
+                shutil.copytree(self.root, copy.root, ignore=sockets)
+            yield copy
 
     def make(self) -> None:
         """Raises OSError."""

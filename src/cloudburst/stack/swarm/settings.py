@@ -13,6 +13,7 @@ from typing import Literal
 from cloudburst import config
 from cloudburst.commands.openssh import Target
 from cloudburst.errors import ConfigError
+from cloudburst.points.retention import retention_s
 from cloudburst.stack.paths import read_text, write_private
 
 Kind = Literal["hosts", "docker"]
@@ -21,14 +22,13 @@ STACK_NAMES: Mapping[Kind, str] = {"hosts": "swarm", "docker": "docker"}
 """Names of stacks that are given no other."""
 
 _VARIABLE = re.compile(
-<<<<<<< HEAD
-    r"CLOUDBURST_(IMAGE_\w+|GRAFANA_REPLICAS|RETENTION|MTU|GRACE_S|STOP_GRACE|MONITOR|LEASE_S"
-    r"|ENVIRONMENTS_GB|QUEUE_MEMORY)"
-=======
-    r"CLOUDBURST_(IMAGE_\w+|KEEPER_(REPLICAS|STACK|TTL_S|IDLE_S|GRACE_S|SAVE_S|SAVE|END_POINT)|GRAFANA_REPLICAS|RETENTION|MTU|GRACE_S|STOP_GRACE|LEASE_S|ENVIRONMENTS_GB|QUEUE_MEMORY)"
->>>>>>> I
+    r"CLOUDBURST_(IMAGE_\w+|KEEPER_(REPLICAS|STACK|TTL_S|IDLE_S|GRACE_S|SAVE_S|SAVE|END_POINT)"
+    r"|GRAFANA_REPLICAS|RETENTION|MTU|GRACE_S|STOP_GRACE|MONITOR|LEASE_S|ENVIRONMENTS_GB|QUEUE_MEMORY)"
 )
 """Variables of the caller that the compose file knows."""
+
+RETENTION = "CLOUDBURST_RETENTION"
+"""How long InfluxDB keeps points."""
 
 _BUILD = {
     "CLOUDBURST_BASE_IMAGE": "BASE_IMAGE",
@@ -137,11 +137,13 @@ def resolve(kind: Kind, wishes: Wishes, last: Settings | None, environ: Mapping[
         raise ConfigError("--hosts: name at least one machine, the master: root@master,root@a,root@b")
     if bool(said.get("tls_cert", now.tls_cert)) != bool(said.get("tls_key", now.tls_key)):
         raise ConfigError("--tls-cert and --tls-key belong together")
+    variables = _remembered(now.variables, _variables(environ))
+    retention_s(variables.get(RETENTION, "0"))
     return replace(
         now,
         **said,
         hosts=hosts,
-        variables=_remembered(now.variables, _variables(environ)),
+        variables=variables,
         build=_remembered(now.build, _build_arguments(environ)),
     )
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import redis
 
+from cloudburst import trust
 from cloudburst.errors import QueueError
 from cloudburst.model import Endpoints, EnsembleStatus, NodeReading, WorkerStatus
 from cloudburst.rqwire import connection, ending, readings
@@ -98,7 +99,8 @@ def status(
         try:
             ends_at = certificate_end(endpoints)
         except OSError as error:
-            certificate = f"the gateway, {endpoints.filestore_url}, does not answer as it should: {error}"
+            wrong = trust.distrust(error, endpoints.ca_file) or f"it does not answer as it should: {error}"
+            certificate = f"the gateway, {endpoints.filestore_url}: {wrong}"
     if master is not None and not services:
         return SwarmStatus(stack, "stopped", (), (), inside, (), ())
     nodes = tuple(_nodes(master.nodes if master else (), inside))
@@ -113,6 +115,11 @@ def status(
     ]
     if inside.server and not inside.server.aof_ok:
         problems.append("Redis cannot write to its disk, and takes nothing until it can: is it full?")
+    if inside.server and inside.server.memory_part >= 1:
+        problems.append(
+            "Redis has no memory left: no job is accepted until others have ended; deploy with a larger "
+            "CLOUDBURST_QUEUE_MEMORY"
+        )
     state: State = "partial" if problems else "running"
     return SwarmStatus(stack, state, services, nodes, inside, tuple(problems), tuple(warnings))
 
@@ -126,6 +133,8 @@ def look(endpoints: Endpoints) -> Insight:
             statuses = ensembles.statuses(ensembles.ids(RECENT))
             going_on = tuple(one for one in statuses if not one.complete)
             return Insight("", tuple(workers(client)), queue, server, going_on, ending.read(client))
+    except connection.Distrusted as error:
+        return Insight(str(error))
     except (redis.RedisError, QueueError) as error:
         return Insight(
             f"Redis at {connection.shown(endpoints.redis_url)} does not answer ({error}): see --logs queue"
@@ -234,11 +243,11 @@ def _room_warnings(nodes: Iterable[NodeStatus], master: MachineFacts | None) -> 
 
 
 def _redis_warnings(inside: Insight) -> Iterator[str]:
-    if inside.server and inside.server.memory_part > MEMORY_HIGH:
+    if inside.server and MEMORY_HIGH < inside.server.memory_part < 1:
         used = f"{size(inside.server.memory_used_bytes)} of {size(inside.server.memory_limit_bytes)}"
         yield (
-            f"Redis uses {used}: when that is full, no job is accepted any more; remove old ensembles, "
-            "or give it more memory"
+            f"Redis uses {used}: when that is full, no job is accepted any more until others have ended; "
+            "deploy with a larger CLOUDBURST_QUEUE_MEMORY"
         )
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from cloudburst.commands import volumes
 from cloudburst.errors import StackError
-from cloudburst.rqwire.connection import connect
+from cloudburst.rqwire import nodes
+from cloudburst.rqwire.connection import connect, explained
 from cloudburst.rqwire.workers import workers
 from cloudburst.stack.paths import write_private
 from cloudburst.stack.swarm.saving.folder import Folder
@@ -47,6 +48,7 @@ def restore(site: Site, folder: Folder, *, force: bool = False) -> bool:
         write_private(site.secrets / name, folder.path(manifest.secrets[name]).read_text(encoding="utf-8"))
     # An attempt that broke off has left none of them.
     site.start({name: max(service.replicas, 1) for name, service in services.items()})
+    _end_draining(site)
     site.say(f"restored: {', '.join(['queue', f'{len(manifest.files)} files', *manifest.volumes])}")
     return bool(changed)
 
@@ -77,6 +79,15 @@ def _check(
                 f"{_plain(services[name].image)}: deploy the same (CLOUDBURST_IMAGE_{name.upper()}), or say "
                 "--force if it understands the other's data"
             )
+
+
+def _end_draining(site: Site) -> None:
+    """Who was to leave when the queue was saved is a node that works now, or none."""
+    with connect(site.queue_url, ca_file=site.ca_file) as client, explained(site.queue_url, site.ca_file):
+        for name, wishes in nodes.read_all(client).items():
+            if wishes.draining:
+                nodes.set_draining(client, name, draining=False)
+                site.say(f"{name} was draining when this was saved; it takes jobs again")
 
 
 def _changed_secrets(site: Site, folder: Folder, manifest: Manifest) -> list[str]:

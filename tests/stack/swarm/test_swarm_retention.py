@@ -1,0 +1,163 @@
+"""How long points are kept is changed by a deployment.
+
+No InfluxDB 2 can be had where this is tested. In the place of Docker's and InfluxDB's clients are programs
+that know the words of their references (``influx bucket list`` and ``update``, influx-cli 2.x) and no others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cloudburst.commands import influx
+from cloudburst.errors import ConfigError, StackError
+from cloudburst.hosts.local import LocalHost
+from cloudburst.stack.swarm import retention
+from cloudburst.stack.swarm.runner import Runner
+from cloudburst.stack.swarm.settings import Settings, Wishes, resolve
+
+DOCKER = """#!/bin/sh
+echo "$@" >>"$STAND_IN/asked"
+case $1 in
+  ps) [ -e "$STAND_IN/bucket.json" ] && echo c0ffee || : ;;
+  exec)
+    shift 2
+    script=$(printf '%s' "$3" | sed "s|/run/secrets|$STAND_IN|")
+    shift 3
+    PATH=$STAND_IN/inside:$PATH exec sh -c "$script" "$@"
+    ;;
+esac
+"""
+
+INFLUX = """#!/usr/bin/env python3
+import argparse, json, os, re, sys
+state = os.path.join(os.environ["STAND_IN"], "bucket.json")
+text = open(state).read()
+if text == "1.6":
+    print("Connected to http://localhost:8086 version 1.6.7~rc0")
+    sys.exit()
+if os.environ.get("INFLUX_TOKEN") != "operators-token":
+    sys.exit("Error: failed to list buckets: 401 Unauthorized: unauthorized access")
+parser = argparse.ArgumentParser()
+bucket = parser.add_subparsers(required=True).add_parser("bucket")
+commands = bucket.add_subparsers(dest="verb", required=True)
+listing = commands.add_parser("list")
+for flag in ("--org", "--name"):
+    listing.add_argument(flag, required=True)
+listing.add_argument("--json", action="store_true", required=True)
+update = commands.add_parser("update")
+for flag in ("--id", "--retention"):
+    update.add_argument(flag, required=True)
+said = parser.parse_args()
+bucket = json.loads(text)
+if said.verb == "list":
+    print(json.dumps([bucket] if (said.org, said.name) == ("cloudburst", bucket["name"]) else []))
+else:
+    assert said.id == bucket["id"]
+    bucket["retentionRules"][0]["everySeconds"] = int(re.fullmatch(r"(\\d+)s", said.retention)[1])
+    open(state, "w").write(json.dumps(bucket))
+"""
+
+
+class StandIn:
+    """A master with an InfluxDB."""
+
+    def __init__(self, directory: Path, said: list[str]) -> None:
+        self.state = directory / "bucket.json"
+        self._asked = directory / "asked"
+        self._environ = os.environ | {"STAND_IN": str(directory)}
+        self._environ["PATH"] = f"{directory}:{os.environ['PATH']}"
+        self.said = said
+        (directory / "inside").mkdir()
+        for name, text in (("docker", DOCKER), ("inside/influx", INFLUX)):
+            (directory / name).write_text(text)
+            (directory / name).chmod(0o755)
+        (directory / "influx-token").write_text("operators-token")
+        self.keep(0)
+
+    def keep(self, seconds: int) -> None:
+        rules = [{"type": "expire", "everySeconds": seconds, "shardGroupDurationSeconds": 604800}]
+        self.state.write_text(
+            json.dumps({"id": "0123456789abcdef", "name": "cloudburst", "retentionRules": rules})
+        )
+
+    @property
+    def kept_s(self) -> int:
+        return int(json.loads(self.state.read_text())["retentionRules"][0]["everySeconds"])
+
+    @property
+    def asked(self) -> list[str]:
+        return self._asked.read_text().splitlines()
+
+    def ensure(self, wanted: str, *, dry: bool = False) -> bool:
+        host = LocalHost(self._environ)
+        runner = Runner({host.name: host}, self.said.append, dry=dry)
+        try:
+            return retention.ensure(runner, host.name, "swarm", wanted)
+        finally:
+            runner.close()
+
+
+@pytest.fixture
+def master(tmp_path: Path) -> StandIn:
+    return StandIn(tmp_path, [])
+
+
+def test_a_change_takes_effect_once(master: StandIn) -> None:
+    assert master.ensure("90d")
+    assert master.kept_s == 90 * 86400
+    assert not master.ensure("90d")
+    assert not master.ensure("2160h")
+    assert master.ensure("")
+    assert master.kept_s == 0
+    assert not master.ensure("0s")
+
+
+def test_the_token_is_in_no_command_line(master: StandIn) -> None:
+    master.ensure("90d")
+
+    assert any("--retention 7776000s" in line for line in master.asked)
+    assert "operators-token" not in "".join([*master.asked, *master.said])
+
+
+def test_a_dry_run_says_what_would_be_done(master: StandIn) -> None:
+    assert master.ensure("90d", dry=True)
+    assert any("--retention 7776000s" in line for line in master.said)
+    assert master.kept_s == 0
+
+    master.state.unlink()  # as before the first deployment
+    assert not master.ensure("90d", dry=True)
+
+
+def test_an_influxdb_1_is_left_alone_unless_something_is_wanted_of_it(master: StandIn) -> None:
+    master.state.write_text("1.6")
+
+    assert not master.ensure("")
+    with pytest.raises(StackError, match=r"CLOUDBURST_RETENTION=90d.*this needs the image of an InfluxDB 2"):
+        master.ensure("90d")
+
+
+def test_a_token_that_is_refused_is_said(master: StandIn, tmp_path: Path) -> None:
+    (tmp_path / "influx-token").write_text("another")
+
+    with pytest.raises(StackError, match="401 Unauthorized"):
+        master.ensure("90d")
+
+
+def test_what_is_no_retention_is_refused_before_anything_is_done() -> None:
+    with pytest.raises(ConfigError, match="CLOUDBURST_RETENTION: should be"):
+        resolve("hosts", Wishes(hosts="m"), None, {"CLOUDBURST_RETENTION": "quarter"})
+    settings = resolve("hosts", Wishes(hosts="m"), None, {"CLOUDBURST_RETENTION": "90d"})
+    assert resolve("hosts", Wishes(), settings, {"CLOUDBURST_RETENTION": ""}) == Settings("hosts", ("m",))
+
+
+def test_influx_is_asked_as_its_reference_says() -> None:
+    line = influx.keep("c0ffee", "0123456789abcdef", 3600).argv
+
+    assert line[:3] == ("docker", "exec", "c0ffee")
+    assert line[-5:] == ("update", "--id", "0123456789abcdef", "--retention", "3600s")
+    assert subprocess.run(["sh", "-n", "-c", line[5]], check=False).returncode == 0
