@@ -143,7 +143,7 @@ def test_bodies_may_be_gzip(running_endpoint):
     ("body", "encoding", "status"),
     [
         (b"not gzip", "gzip", 400),
-        (gzip.compress(b"m v=1" * 1000)[:-20], "gzip", 400),
+        (gzip.compress(b"m v=1" * 1000, mtime=0)[:-20], "gzip", 400),
         (b"m v=1", "br", 415),
         (b"m v=\xff", "identity", 400),
     ],
