@@ -92,14 +92,20 @@ class Cloud:
     def stack(self) -> Stack:
         return Stack(config.endpoints(self.environ, NAME))
 
-    def nodes_at_work(self) -> set[str]:
-        workers = self.stack().workers()
-        return {worker.node for worker in workers if worker.state in {"idle", "busy"}}
-
     def swarm(self) -> set[str]:
         """Machines that the swarm consists of."""
         master = self.farm.machines[f"{NAME}-master"]
         return set(master.run(["docker", "node", "ls", "--format", "{{.Hostname}}"]).stdout.split())
+
+    def work_until_on(self, *nodes: str) -> None:
+        """Jobs come until some have run on each of these nodes."""
+
+        def missing() -> set[str]:
+            self.feed()
+            ran = {record.node for ensemble in self.ensembles for record in ensemble.results()}
+            return set(nodes) - ran
+
+        wait_until(lambda: not missing(), 180, f"jobs on {nodes}")
 
     def ran_on(self) -> set[str]:
         """Nodes on which jobs have run; every job has one record, and nothing is amiss."""
@@ -134,9 +140,8 @@ def test_a_stack_is_made_grows_and_shrinks_under_load_and_leaves_nothing(
     advertised = master.run(["docker", "info", "--format", "{{.Swarm.NodeAddr}}"]).stdout.strip()
     assert advertised == master.private_address
 
-    wait_until(lambda: cloud.nodes_at_work() == {f"{NAME}-1", f"{NAME}-2"}, 120, "two nodes at work")
-    cloud.feed()
-    assert cloud.ran_on() == {f"{NAME}-1", f"{NAME}-2"}
+    cloud.work_until_on(f"{NAME}-1", f"{NAME}-2")
+    assert cloud.swarm() == set(made)
 
     before = len(cloud.fake.calls)
     assert "nothing to do" in cloud.run("-n2", "-y")
@@ -149,11 +154,7 @@ def test_a_stack_is_made_grows_and_shrinks_under_load_and_leaves_nothing(
     measured("./buildstack.sh -n3: one more node, under load", time.monotonic() - began)
     assert account.names(TAG) == [*(f"{NAME}-{n}" for n in (1, 2, 3)), f"{NAME}-master"]
 
-    def third_has_worked() -> bool:
-        cloud.feed()
-        return any(record.node == f"{NAME}-3" for record in cloud.ensembles[-1].results())
-
-    wait_until(third_has_worked, 120, "jobs on the third node")
+    cloud.work_until_on(f"{NAME}-3")
 
     # Fewer, under load: no job is lost.
     began = time.monotonic()
