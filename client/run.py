@@ -3,7 +3,8 @@
 
     client/run.py --jobs 100
 
-It needs a running stack (./buildstack.sh --local). Results go to client/results/.
+It needs a running stack (./buildstack.sh --local). Results go to client/results/. A stack at DigitalOcean
+that was made for this ensemble only: client/run.py --stack cloud --down-when-done
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ try:
     from cloudburst import Stack
     from cloudburst.ensemble.progress import follow
     from cloudburst.errors import CloudburstError
+    from cloudburst.stack.cloud import ending
 except ImportError as error:
     if Path(sys.executable) == PYTHON or not PYTHON.exists():
         sys.exit(f"run.py: {error}; run ./buildstack.sh --setup once")
@@ -31,6 +33,8 @@ except ImportError as error:
 
 def main() -> int:
     options = parse_options()
+    if options.down_when_done:
+        ending.check(os.environ, options.stack)
     stack = Stack.connect(options.stack)
 
     # One job description per scenario; a generator, so that a million cost no memory.
@@ -39,12 +43,14 @@ def main() -> int:
     )
     net3 = stack.submit(options.name, payload=HERE / "example", function="worker.work", jobs=jobs)
 
-    follow(net3)  # a progress bar; interrupt it, and `cloudburst watch net3` takes it up again
+    with stack.collecting() as collecting:  # a stack that ends by itself waits until this block has ended
+        # A progress bar; interrupt it, and `cloudburst watch net3` takes it up again.
+        follow(net3, collecting=collecting)
 
-    results = net3.results()
-    frame = results.to_frame()
-    options.out.mkdir(parents=True, exist_ok=True)
-    results.to_parquet(options.out / "results.parquet")
+        results = net3.results()
+        frame = results.to_frame()
+        options.out.mkdir(parents=True, exist_ok=True)
+        results.to_parquet(options.out / "results.parquet")
     print_table(frame)
     done = frame[frame["state"] == "finished"]
     if len(done):
@@ -52,6 +58,8 @@ def main() -> int:
     print(f"\n{len(done)} of {len(frame)} jobs done")
     print(f"table    {options.out / 'results.parquet'} ({len(frame)} rows)")
     print(f"picture  {options.out / 'tank_levels.png'}")
+    if options.down_when_done:
+        ending.down(os.environ, options.stack, print)
     return 0 if len(done) == options.jobs else 1
 
 
@@ -64,6 +72,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--name", default="net3", help="name of the ensemble (net3)")
     parser.add_argument("--stack", help="name of the stack (the local one, or $CLOUDBURST_STACK)")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="directory for table and picture")
+    parser.add_argument(
+        "--down-when-done", action="store_true", help="destroy the stack when the results are here"
+    )
     return parser.parse_args()
 
 

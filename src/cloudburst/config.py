@@ -77,6 +77,12 @@ def secret(environ: Environ, name: str, default: str = "") -> str:
         raise ConfigError(f"{name}_FILE: cannot read {path} ({error.strerror})") from error
 
 
+def keeper_token(environ: Environ) -> str | None:
+    """The token that the stack's own keeper gets; None when nothing is said about it. Raises ConfigError."""
+    name = "CLOUDBURST_KEEPER_TOKEN"
+    return secret(environ, name).strip() if {name, f"{name}_FILE"} & environ.keys() else None
+
+
 def build_variables(environ: Environ) -> dict[str, str]:
     """What ``CLOUDBURST_BUILD_<NAME>`` and ``CLOUDBURST_BUILD_<NAME>_FILE`` give to builds, by ``<NAME>``."""
     names_given = {
@@ -273,6 +279,57 @@ class ObserverConfig:
             queue=environ.get("CLOUDBURST_QUEUE") or names.QUEUE,
             disk=Path(disk) if disk else None,
             interval_s=number(environ, "CLOUDBURST_OBSERVE_S", 10.0),
+        )
+
+
+@dataclass(frozen=True)
+class KeeperConfig:
+    """What the keeper needs to know; secrets stay out of ``repr``."""
+
+    redis_url: str
+    token: str
+    """The provider's; "" when none was given."""
+    stack: str
+    own: str
+    """Name of the machine that this runs on, which goes last."""
+    ttl_s: float = 0.0
+    """So long after it was made the stack ends; 0: never for that reason."""
+    idle_s: float = 0.0
+    """After it had nothing to do for so long the stack ends; 0: never for that reason."""
+    grace_s: float = 300.0
+    """When the stack ends, running jobs get so long to end."""
+    save_s: float = 600.0
+    """When they have ended, clients get so long to collect results."""
+    save: bool = False
+    """Wait for that even if no client is there: one was meant to be."""
+    end_point: str = ""
+    every_s: float = 5.0
+    queue: str = names.QUEUE
+
+    def __repr__(self) -> str:
+        return f"KeeperConfig(stack={self.stack!r}, ttl_s={self.ttl_s}, idle_s={self.idle_s})"
+
+    @classmethod
+    def from_environ(cls, environ: Environ) -> KeeperConfig:
+        """Read the variables of docs/operating.md (ConfigError when one is wrong or missing)."""
+        redis_url = secret(environ, "CLOUDBURST_REDIS_URL")
+        stack = environ.get("CLOUDBURST_KEEPER_STACK", "")
+        for name, value in (("CLOUDBURST_REDIS_URL", redis_url), ("CLOUDBURST_KEEPER_STACK", stack)):
+            if not value:
+                raise ConfigError(f"keeper: {name} is not set: it keeps the stack of that name")
+        return cls(
+            redis_url=redis_url,
+            token=secret(environ, "CLOUDBURST_KEEPER_TOKEN"),
+            stack=stack,
+            own=f"{stack}-master",
+            ttl_s=float(integer(environ, "CLOUDBURST_KEEPER_TTL_S", 0)),
+            idle_s=float(integer(environ, "CLOUDBURST_KEEPER_IDLE_S", 0)),
+            grace_s=float(integer(environ, "CLOUDBURST_KEEPER_GRACE_S", 300)),
+            save_s=float(integer(environ, "CLOUDBURST_KEEPER_SAVE_S", 600)),
+            save=flag(environ, "CLOUDBURST_KEEPER_SAVE"),
+            end_point=environ.get("CLOUDBURST_KEEPER_END_POINT") or names.DIGITALOCEAN_END_POINT,
+            every_s=number(environ, "CLOUDBURST_KEEPER_EVERY_S", 5.0),
+            queue=environ.get("CLOUDBURST_QUEUE") or names.QUEUE,
         )
 
 

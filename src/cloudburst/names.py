@@ -88,6 +88,8 @@ PORT_FILESTORE = 25478
 PORT_INFLUX = 8086
 PORT_QUEUE_DASH = 9181
 
+DIGITALOCEAN_END_POINT = "https://api.digitalocean.com/v2/"
+
 LOCAL_STACK = "local"
 """Name of the stack that ``./buildstack.sh --local`` makes unless it is given another."""
 

@@ -20,7 +20,7 @@ def test_every_user_may_do_what_its_role_needs(stack: Engine) -> None:
     connect("worker", PASSWORDS["worker"]).hset("rq:job:1", "status", "queued")
     connect("operator", PASSWORDS["operator"]).config_get("maxmemory")
 
-    for user in ("worker", "client", "dash", "observer"):
+    for user in ("worker", "client", "dash", "observer", "keeper"):
         with pytest.raises(redis.exceptions.NoPermissionError):
             connect(user, PASSWORDS[user]).config_get("*")
     with pytest.raises(redis.AuthenticationError):

@@ -19,9 +19,10 @@ from rq.serializers import JSONSerializer
 from cloudburst.ensemble.connection import Connection
 from cloudburst.errors import ConfigError, QueueError
 from cloudburst.model import EnsembleSpec
-from cloudburst.rqwire import acl, nodes, output, readings
+from cloudburst.rqwire import acl, activity, ending, nodes, output, readings
 from cloudburst.rqwire.appending import Accepted, Appender, Chunk
 from cloudburst.rqwire.builds import Builds
+from cloudburst.rqwire.held import held
 from cloudburst.rqwire.leases import Leases, Loss, Outcome
 from cloudburst.rqwire.workers import Registration, queue_depth, workers
 from tests.conftest import RedisServer, debian_redis, redis_binary
@@ -183,10 +184,18 @@ OWN = [
     ("observer", "SET", "cb:x", "1"),
     ("observer", "HDEL", "cb:nodes", "n1"),
     ("observer", "EVAL", "return 1", "0"),
+    ("client", "HGETALL", "cb:keeper"),
+    ("client", "HSET", "cb:keeper", "busy_at", "0"),
+    ("worker", "HSET", "cb:ending", "stage", "removing"),
+    ("keeper", "SET", "cb:x", "1"),
+    ("keeper", "DEL", "rq:queue:default"),
+    ("keeper", "LPUSH", "rq:queue:default", "x"),
+    ("keeper", "EVAL", "return redis.call('DEL', 'rq:x')", "0"),
+    ("keeper", "HSET", "others", "a", "b"),
 ]
 
 
-@pytest.mark.parametrize("role", ["client", "worker", "dash", "observer", "health"])
+@pytest.mark.parametrize("role", ["client", "worker", "dash", "observer", "keeper", "health"])
 def test_nobody_but_the_operator_may_do_what_is_dangerous(server: RedisServer, role: str) -> None:
     for command in COMMON:
         _assert_refused(server, role, *command)
@@ -227,6 +236,28 @@ def test_the_observer_reads_all_that_it_shows(server: RedisServer) -> None:
     assert readings.read(user(server, "client"), "default")[0].waiting == 0  # for the status of a stack
 
 
+def test_the_keeper_and_clients_speak_about_the_end(server: RedisServer) -> None:
+    keeper, client = user(server, "keeper"), user(server, "client")
+
+    ending.announce(keeper, ending.Announcement("collecting", name="e1"))
+    ending.remember(keeper, ending.Memory(drained=("n1",)))
+    nodes.set_draining(keeper, "n1", True)
+    assert ending.read(client) == ending.Announcement("collecting", name="e1")
+    ending.watch(client, "laptop", "e1")
+    ending.watch(client, "gone")
+    ending.leave(client, "gone")
+    assert {name: (one.there, one.collected) for name, one in ending.watchers(keeper).items()} == {
+        "laptop": (True, "e1")
+    }
+    assert ending.recall(keeper).drained == ("n1",)
+    assert not activity.read(keeper, "default").busy
+    assert held(keeper) == []
+    assert workers(keeper) == []
+    ending.touch(user(server, "operator"))
+    assert ending.recall(keeper).busy_at > 1e9
+    assert server.refused() == set()
+
+
 def test_who_lacks_rights_is_told_so(server: RedisServer) -> None:
     connection = Connection(url(server, "client"))
 
@@ -256,7 +287,7 @@ def test_every_key_of_ours_is_somebodys() -> None:
     prefixes = {key for text in texts for key in re.findall(r"['\"](cb:[a-z]+:?)", text)} - {"cb:"}
     allowed = {word[1:].rstrip("*") for role in ("client", "worker") for word in acl.rules(role)}
 
-    assert prefixes - allowed == set()
+    assert prefixes - allowed == {"cb:keeper"}  # by which a stack ends: its keeper's, and the operator's
 
 
 def test_every_command_of_our_scripts_is_allowed_to_those_who_call_them(server: RedisServer) -> None:

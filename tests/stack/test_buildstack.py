@@ -50,6 +50,15 @@ def run(checkout: Path, *arguments: str) -> list[str]:
         (["--local", "-d"], ["down", "--local"]),
         (["--local", "-d", "--purge", "-y"], ["down", "--local", "--purge", "-y"]),
         (["--local", "--name", "two words"], ["up", "--local", "--name", "two words"]),
+        (["-n3"], ["up", "-n3"]),
+        (["-n", "3", "--max-cost", "5/h", "-y"], ["up", "-n", "3", "--max-cost", "5/h", "-y"]),
+        (["-n3", "--name", "floods", "--dry-run"], ["up", "-n3", "--name", "floods", "--dry-run"]),
+        (["-d"], ["down"]),
+        (["-d", "-y", "--name", "floods"], ["down", "-y", "--name", "floods"]),
+        (["--status"], ["status"]),
+        (["audit"], ["audit"]),
+        (["audit", "--name", "floods", "-y"], ["audit", "--name", "floods", "-y"]),
+        (["-n3", "--name", "audit"], ["up", "-n3", "--name", "audit"]),
         (["--docker"], ["up", "--docker"]),
         (["--hosts", "root@m,root@a", "--dry-run"], ["up", "--hosts", "root@m,root@a", "--dry-run"]),
         (["--name", "swarm", "--logs", "queue", "-f"], ["logs", "--name", "swarm", "queue", "-f"]),
@@ -67,7 +76,7 @@ def test_help_needs_no_environment(tmp_path: Path, said: list[str]) -> None:
     page = run(tmp_path, *said)
 
     assert page[0] == "buildstack.sh: start and stop a CloudBurst stack"
-    assert max(len(line) for line in page) < 80
+    assert max(len(line) for line in page) <= 72
     assert not (tmp_path / ".venv").exists()
 
 

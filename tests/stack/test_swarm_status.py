@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cloudburst.model import Endpoints, EnsembleSpec, NodeReading
+from cloudburst.rqwire import ending
 from cloudburst.rqwire.ensembles import Ensembles
 from cloudburst.rqwire.workers import Registration
 from cloudburst.stack.swarm import certificates
@@ -138,6 +140,23 @@ def test_what_is_wrong_with_a_node_is_said(endpoints, worker, node, said):
     assert found.state == "partial"
     assert len(found.problems) == 1
     assert said in found.problems[0]
+
+
+def test_a_keeper_that_could_not_end_the_stack_is_wrong_at_once(endpoints, worker, redis_server):
+    def problems(wanted: int = 1) -> tuple[str, ...]:
+        services = SERVICES | {"s_keeper": Service("s_keeper", "d", "", wanted, wanted)}
+        return look(endpoints, replace(FACTS, services=services)).problems
+
+    said = ending.Announcement(deadline=time.time() + 3601, reason="--ttl", said_at=time.time())
+    assert "has not said anything yet" in problems()[0]
+    ending.announce(redis_server.client(), said)
+    assert problems() == ()
+    ending.announce(redis_server.client(), replace(said, problem="401"))
+    (cannot,) = problems()
+    assert re.fullmatch(r"the stack ends in .* min: --ttl; but cannot: 401", cannot)
+    ending.announce(redis_server.client(), replace(said, said_at=time.time() - 200))
+    assert "the keeper was not heard of for 3 min" in problems()[0]
+    assert problems(wanted=0) == ()
 
 
 def test_a_drained_node_is_no_problem(endpoints, worker):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,12 +18,15 @@ from rich.text import Text
 
 from cloudburst import config
 from cloudburst.cli import swarm, swarm_status
+from cloudburst.ensemble import Stack
+from cloudburst.ensemble.collecting import watch as collect
 from cloudburst.errors import ConfigError
 from cloudburst.providers.digitalocean.resources import Resource
 from cloudburst.stack.cloud import account, deploy, leaving, removal, telling
+from cloudburst.stack.cloud.growing import Growing
 from cloudburst.stack.cloud.paths import CloudPaths
 from cloudburst.stack.cloud.quantities import age, dollars, rate, spent
-from cloudburst.stack.cloud.settings import Wishes, name_flag
+from cloudburst.stack.cloud.settings import Settings, Wishes, known, name_flag
 from cloudburst.stack.cloud.status import FleetStatus
 from cloudburst.stack.cloud.status import status as read_status
 from cloudburst.stack.swarm.settings import Wishes as SwarmWishes
@@ -74,6 +79,36 @@ def up(stack: str, said: Mapping[str, Any], *, yes: bool, dry: bool) -> None:
     if not done.changed:
         talk.print(f"nothing to do: stack {stack} runs as it should ({done.took_s:.1f} s)", style="green")
     swarm.print_endpoints(done)
+    if known(CloudPaths(config.stack_dir(os.environ, stack)).fleet, stack).max_nodes:
+        watch_load(stack)
+
+
+def watch(stack: str, directory: Path | None) -> None:
+    """Save results as ensembles are done, and all before the stack ends."""
+    settings = Settings.load(CloudPaths(config.stack_dir(os.environ, stack)).fleet)
+    if directory is None and settings and settings.save_to:
+        directory = Path(settings.save_to).expanduser()
+    if directory is None:
+        raise ConfigError("say where results are to be saved: --save-to DIR")
+    there = Stack.connect(stack)
+    try:
+        with there.collecting() as collecting:
+            collect(there, collecting, directory, _talk().print)
+    except OSError as error:
+        raise ConfigError(f"{directory}: cannot be written ({error.strerror or error})") from error
+
+
+def watch_load(stack: str) -> None:
+    """Let an elastic stack grow and shrink until this is interrupted."""
+    growing = Growing(os.environ, swarm.REPOSITORY, stack, _talk().print)
+    try:
+        growing.watch(threading.Event())
+    except KeyboardInterrupt as error:
+        error.add_note(
+            f"stack {stack} stays as it is; to go on: cloudburst stack elastic{name_flag(stack)}. "
+            f"--max 0 ends it for good"
+        )
+        raise
 
 
 def down(stack: str, *, yes: bool) -> None:

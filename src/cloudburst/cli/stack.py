@@ -269,6 +269,30 @@ def audit(stack_name: str | None, yes: bool) -> None:
 
 
 @stack.command()
+@click.option(
+    "--name", "stack_name", metavar="STACK", default=CLOUD_STACK, show_default=True, help="Its name."
+)
+@click.option("--save-to", type=click.Path(path_type=Path), metavar="DIR", help="Where to save results.")
+def watch(stack_name: str, save_to: Path | None) -> None:
+    """Save the results of each ensemble when it is done, and all there are before the stack ends by itself.
+
+    A stack with --ttl or --idle waits for this, for a while. Each ensemble is a Parquet file.
+    """
+    cloud.watch(stack_name, save_to)
+
+
+@stack.command()
+@_which_stack
+def elastic(where: Where) -> None:
+    """Let a stack that was made with --min and --max grow and shrink, until this is interrupted."""
+    if not where.cloud:
+        raise ConfigError(
+            "elastic: only stacks whose machines are made for them grow, such as ./buildstack.sh -n1"
+        )
+    cloud.watch_load(where.name)
+
+
+@stack.command()
 @_which_stack
 @click.argument("nodes", metavar="NODE=SLOTS...", nargs=-1, required=True)
 def scale(where: Where, nodes: tuple[str, ...]) -> None:

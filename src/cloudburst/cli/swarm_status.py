@@ -13,6 +13,7 @@ from cloudburst.cli.swarm import flag
 from cloudburst.commands import machine
 from cloudburst.errors import StackError
 from cloudburst.model import Endpoints
+from cloudburst.rqwire import ending
 from cloudburst.stack.paths import read_text
 from cloudburst.stack.swarm import deploy
 from cloudburst.stack.swarm import facts as state
@@ -111,6 +112,10 @@ def _print_inside(console: Console, found: SwarmStatus) -> None:
     console.print(
         f"redis     {size(server.memory_used_bytes)}{limit} of memory, {size(server.aof_bytes)} on disk"
     )
+    if found.inside.ending and any(
+        one.name == f"{found.stack}_keeper" and one.wanted for one in found.services
+    ):
+        console.print(f"end       {ending.sentence(found.inside.ending, time.time())}")
     for one in found.inside.ensembles:
         console.print(
             f"ensemble  {one.id}: {one.ended:,} of {one.total:,} done, {one.failed:,} of them failed, "

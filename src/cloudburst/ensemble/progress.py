@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from cloudburst.ensemble.collecting import Collecting
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import EnsembleError
 from cloudburst.model import EnsembleStatus, FailureGroup
@@ -23,12 +24,14 @@ LINE_S = 5.0
 GROUPS_SHOWN = 10
 
 
-def follow(ensemble: Ensemble, console: Console | None = None) -> EnsembleStatus:
+def follow(
+    ensemble: Ensemble, console: Console | None = None, *, collecting: Collecting | None = None
+) -> EnsembleStatus:
     """Show on stderr how the ensemble goes until all its jobs have ended; returns the last status.
 
     On a terminal a bar with rate and time left; elsewhere a line every few seconds when something changed.
     Failed jobs are summed up at the end. Raises EnsembleError when no job of the ensemble could run. It may
-    be interrupted at any time: the ensemble goes on.
+    be interrupted at any time: the ensemble goes on. With ``collecting`` it also returns when the stack ends.
     """
     console = console or Console(stderr=True)
     pace = Pace()
@@ -38,11 +41,14 @@ def follow(ensemble: Ensemble, console: Console | None = None) -> EnsembleStatus
             status = ensemble.status()
             pace.observe(status, time.time())
             view.show(status, pace)
-            if status.complete:
+            if status.complete or (collecting and collecting.ends):
                 break
             time.sleep(POLL_S)
     if status.state == "failed":
         raise EnsembleError(f"{status.id}: no job of it can run: {status.error}")
+    if not status.complete:
+        left = f"the stack ends: {status.total - status.ended:,} jobs of {status.id} have not been run"
+        console.print(left, markup=False, highlight=False, soft_wrap=True)
     _sum_up(ensemble, status, console)
     return status
 

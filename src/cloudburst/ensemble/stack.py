@@ -13,6 +13,7 @@ from typing import Any
 
 from cloudburst import config, names
 from cloudburst.ensemble import locks, payloads, provenance, submission
+from cloudburst.ensemble.collecting import Collecting
 from cloudburst.ensemble.connection import Connection
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import EnsembleError
@@ -105,6 +106,13 @@ class Stack:
         FileStoreError.
         """
         return payloads.post(self._files, payload, as_name)
+
+    def collecting(self) -> Collecting:
+        """For ``with``: a stack that ends by itself waits, for a while, until the block has ended.
+
+        As long as it is meant to collect results; ``follow`` takes it, and returns when no job runs any more.
+        """
+        return Collecting(self._queue)
 
     def ensembles(self) -> list[Ensemble]:
         """All ensembles of the stack, the latest first."""

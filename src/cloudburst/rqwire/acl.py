@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from cloudburst.errors import ConfigError
 
-Role = Literal["client", "worker", "dash", "observer", "operator", "health"]
+Role = Literal["client", "worker", "dash", "observer", "keeper", "operator", "health"]
 """Also the name of its user. ``health`` needs no password, and may only ask whether Redis is up."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -49,15 +49,20 @@ _WORKERS = (
     "~cb:nodes",
 )
 
+_FAREWELL = ("~cb:ending", "~cb:watchers")
+"""What the keeper says to clients about the stack's end, and they to it."""
+
 _ORDERS = "&rq:pubsub:*"
 """Channels on which workers are told what to do."""
 
 _RULES: dict[Role, tuple[str, ...]] = {
     # SCAN, for the audit: it shows the names of keys, not what is in them.
-    "client": (*_ENSEMBLES, "~cb:ensembles", _ORDERS, *_WRITER, "+scan", "+publish"),
+    "client": (*_ENSEMBLES, "~cb:ensembles", *_FAREWELL, _ORDERS, *_WRITER, "+scan", "+publish"),
     "worker": (*_ENSEMBLES, *_WORKERS, _ORDERS, *_WRITER, "+subscribe", "+unsubscribe"),
     "dash": ("~rq:*", *_READER),
     "observer": ("~rq:*", "~cb:*", *_READER),
+    # Writes hashes only: its own, and the wishes for nodes, with the script that operators use.
+    "keeper": ("~rq:*", "~cb:*", *_READER, "+hset", "+hdel", *_SCRIPTS),
     "operator": ("~*", "&*", "+@all"),
     "health": ("+ping",),
 }

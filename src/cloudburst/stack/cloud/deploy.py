@@ -13,7 +13,7 @@ from cloudburst.errors import StackError
 from cloudburst.providers.digitalocean.fleet import FleetPlan
 from cloudburst.providers.digitalocean.provider import DigitalOcean
 from cloudburst.providers.provider import Node
-from cloudburst.stack.cloud import account, flavors, keys, openssh, telling
+from cloudburst.stack.cloud import account, flavors, keeping, keys, openssh, telling
 from cloudburst.stack.cloud.paths import CloudPaths
 from cloudburst.stack.cloud.quantities import rate
 from cloudburst.stack.cloud.settings import Settings, Wishes, name_flag, resolve
@@ -60,6 +60,7 @@ def up(
     paths = CloudPaths(config.stack_dir(environ, stack))
     with explained(), held(paths.fleet_lock, say, time.sleep, LOCK_WAIT_S):
         settings = resolve(stack, wishes, Settings.load(paths.fleet))
+        keeping.check(environ, paths, settings)
         at = provider or account.opened(environ)
         on = swarm or SwarmOfMachines(environ, root, stack, deployment, say)
         plan = at.plan(settings.fleet(stack))

@@ -23,6 +23,16 @@ class CloudPaths(SwarmPaths):
         return self.root / "fleet.json"
 
     @property
+    def elastic_log(self) -> Path:
+        """What was decided about the number of nodes, and why."""
+        return self.root / "elastic.log"
+
+    @property
+    def leaving(self) -> Path:
+        """Nodes that an elastic stack is taking away."""
+        return self.root / "leaving.json"
+
+    @property
     def key(self) -> Path:
         """The private key that logs in to the stack's machines, and to nothing else."""
         return self.root / "ssh_key"

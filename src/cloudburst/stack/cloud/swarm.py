@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -13,12 +14,14 @@ from typing import Protocol
 from cloudburst import config
 from cloudburst.commands.command import Command
 from cloudburst.commands.openssh import Target
-from cloudburst.errors import CloudburstError, CommandError, StackError
+from cloudburst.errors import CloudburstError, CommandError, QueueError, StackError
 from cloudburst.hosts.ssh import SshHost
 from cloudburst.model import Endpoints
-from cloudburst.rqwire import nodes
+from cloudburst.rqwire import ending, nodes
+from cloudburst.stack.cloud import keeping
 from cloudburst.stack.cloud.openssh import USER
 from cloudburst.stack.cloud.paths import CloudPaths
+from cloudburst.stack.cloud.settings import Settings as FleetSettings
 from cloudburst.stack.paths import read_text
 from cloudburst.stack.swarm import deploy, leaving, operator
 from cloudburst.stack.swarm.deploy import Deployed
@@ -147,11 +150,24 @@ class SwarmOfMachines:
             ssh_key=str(self._paths.key),
             ssh_config=str(self._paths.ssh_config),
             private_interface=PRIVATE_INTERFACE,
+            keeper_token=config.keeper_token(self._environ),
         )
-        done = deploy.up(self._environ, self._root, self._stack, wishes, self._say, kind="hosts")
+        fleet = FleetSettings.load(self._paths.fleet)
+        keeper = keeping.variables(self._environ, self._stack, fleet) if fleet else {}
+        self._touch()
+        done = deploy.up(
+            {**self._environ, **keeper}, self._root, self._stack, wishes, self._say, kind="hosts"
+        )
         if done is None:
             raise StackError("a deployment that was no dry run ended as one")
+        self._touch()
         return done
+
+    def _touch(self) -> None:
+        """A deployment is something to do: a stack that is idle does not end in the midst of it."""
+        if self.working:
+            with contextlib.suppress(QueueError), operator.queue(self._environ, self._stack) as queue:
+                ending.touch(queue)
 
     def announce(self, names: Sequence[str]) -> None:
         with operator.queue(self._environ, self._stack) as queue:

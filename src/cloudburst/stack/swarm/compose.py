@@ -11,7 +11,17 @@ from cloudburst.stack.swarm.settings import Settings
 
 FILE = Path("stack/docker-compose.yml")
 
-SERVICES = ("queue", "filestore", "influx", "grafana", "queue-dash", "observer", "gateway", "worker")
+SERVICES = (
+    "queue",
+    "filestore",
+    "influx",
+    "grafana",
+    "queue-dash",
+    "observer",
+    "keeper",
+    "gateway",
+    "worker",
+)
 
 CONFIGS = {
     "grafana_datasources": "grafana/provisioning/datasources/cloudburst.yaml",

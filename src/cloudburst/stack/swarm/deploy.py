@@ -200,7 +200,7 @@ class Deployment:
         public = [hosts[0].name, getattr(hosts[0], "address", "")] if settings.kind == "hosts" else []
         names = machines.names(self._master, public, there[self._master.host], settings)
         self._certificates = certificates.ensure(paths, stack, names)
-        self._secrets = secrets.ensure(paths, wishes.builds)
+        self._secrets = secrets.ensure(paths, wishes.builds, wishes.keeper_token)
         self._compose = (root / compose.FILE).read_text(encoding="utf-8")
         self.endpoints = endpoints(
             stack, settings, self._secrets, public[1] if public else "127.0.0.1", paths

@@ -12,6 +12,7 @@ import secrets
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from cloudburst import config
 from cloudburst.errors import ConfigError
@@ -20,8 +21,9 @@ from cloudburst.stack.paths import read_text, write_private
 from cloudburst.stack.swarm.certificates import Certificates, Pair
 from cloudburst.stack.swarm.paths import SwarmPaths
 
-REDIS_ROLES: tuple[acl.Role, ...] = ("client", "worker", "dash", "observer", "operator")
+REDIS_ROLES: tuple[acl.Role, ...] = ("client", "worker", "dash", "observer", "keeper", "operator")
 DASH_USER = "cloudburst"
+KEEPER_TOKEN = "keeper-token"  # noqa: S105 - the name of a file
 _BUILDS = "builds.json"
 _SALT = "salt"
 
@@ -41,14 +43,16 @@ class Secrets:
     influx_read_token: str
     grafana_password: str
     dash_password: str
+    keeper_token: str
+    """The provider's, for the service that ends the stack; "" when none was given."""
     builds: Mapping[str, str]
     """Variables about building environments."""
     salt: str
     """So that names, which hold a hash of contents, tell nothing about what is easily guessed."""
 
 
-def ensure(paths: SwarmPaths, builds: Mapping[str, str]) -> Secrets:
-    """The stack's secrets: those that there are, else new ones. ``builds``: said this time."""
+def ensure(paths: SwarmPaths, builds: Mapping[str, str], keeper_token: str | None = None) -> Secrets:
+    """The stack's secrets: those that there are, else new ones. The others are what was said this time."""
 
     def one(name: str) -> str:
         path = paths.secret(name)
@@ -68,6 +72,7 @@ def ensure(paths: SwarmPaths, builds: Mapping[str, str]) -> Secrets:
         influx_read_token=one("influx-read-token"),
         grafana_password=one("grafana-password"),
         dash_password=one("queue-dash-password"),
+        keeper_token=_given(paths.secret(KEEPER_TOKEN), keeper_token),
         builds=_builds(paths, builds),
         salt=one(_SALT),
     )
@@ -79,6 +84,8 @@ def contents(secret: Secrets, certificates: Certificates, gateway: Pair) -> dict
         "queue_acl": acl.users_file(secret.redis),
         "queue_dash_url": _queue_url("dash", secret),
         "observer_url": _queue_url("observer", secret),
+        "keeper_url": _queue_url("keeper", secret),
+        "keeper_token": f"{secret.keeper_token}\n",  # Docker makes no secret of nothing
         "worker_queue_password": secret.redis["worker"],
         "worker_builds": json.dumps(dict(sorted(secret.builds.items()))),
         "filestore_token": secret.filestore_token,
@@ -124,6 +131,15 @@ def _ssha(password: str, salt_text: str) -> str:
     salt = hashlib.sha256(salt_text.encode()).digest()[:8]
     digest = hashlib.sha1(password.encode() + salt, usedforsecurity=False).digest()
     return "{SSHA}" + base64.b64encode(digest + salt).decode()
+
+
+def _given(path: Path, said: str | None) -> str:
+    """What was said this time or, with None, before; "" ends it."""
+    before = read_text(path).strip()
+    if said is None or said == before:
+        return before
+    write_private(path, said)
+    return said
 
 
 def _builds(paths: SwarmPaths, said: Mapping[str, str]) -> dict[str, str]:

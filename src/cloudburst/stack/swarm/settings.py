@@ -21,7 +21,7 @@ STACK_NAMES: Mapping[Kind, str] = {"hosts": "swarm", "docker": "docker"}
 """Names of stacks that are given no other."""
 
 _VARIABLE = re.compile(
-    r"CLOUDBURST_(IMAGE_\w+|GRAFANA_REPLICAS|RETENTION|MTU|GRACE_S|STOP_GRACE|LEASE_S|ENVIRONMENTS_GB|QUEUE_MEMORY)"
+    r"CLOUDBURST_(IMAGE_\w+|KEEPER_(REPLICAS|STACK|TTL_S|IDLE_S|GRACE_S|SAVE_S|SAVE|END_POINT)|GRAFANA_REPLICAS|RETENTION|MTU|GRACE_S|STOP_GRACE|LEASE_S|ENVIRONMENTS_GB|QUEUE_MEMORY)"
 )
 """Variables of the caller that the compose file knows."""
 
@@ -101,6 +101,8 @@ class Wishes:
     tls_key: str | None = None
     builds: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Variables about building environments, see ``config.for_builds``."""
+    keeper_token: str | None = field(default=None, repr=False)
+    """The provider's, for the service that ends the stack by itself; "": none any more."""
 
 
 def kind_of(environ: Mapping[str, str], stack: str) -> Literal["local", "hosts", "docker"] | None:
@@ -123,7 +125,7 @@ def resolve(kind: Kind, wishes: Wishes, last: Settings | None, environ: Mapping[
     said = {
         f.name: getattr(wishes, f.name)
         for f in fields(wishes)
-        if f.name not in {"hosts", "builds"} and getattr(wishes, f.name) is not None
+        if f.name not in {"hosts", "builds", "keeper_token"} and getattr(wishes, f.name) is not None
     }
     hosts = _hosts(wishes.hosts) if wishes.hosts is not None else now.hosts
     if kind == "hosts" and not hosts:

@@ -13,7 +13,8 @@ import redis
 
 from cloudburst.errors import QueueError
 from cloudburst.model import Endpoints, EnsembleStatus, NodeReading, WorkerStatus
-from cloudburst.rqwire import connection, readings
+from cloudburst.rqwire import connection, ending, readings
+from cloudburst.rqwire.ending import Announcement
 from cloudburst.rqwire.ensembles import Ensembles
 from cloudburst.rqwire.readings import QueueReading, ServerReading
 from cloudburst.rqwire.workers import workers
@@ -62,6 +63,8 @@ class Insight:
     server: ServerReading | None = None
     ensembles: tuple[EnsembleStatus, ...] = ()
     """Those in progress among the latest, latest first."""
+    ending: Announcement | None = None
+    """What the keeper says of the stack's end; None without one."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ def status(
     problems = [text for text in (unreachable, inside.problem, certificate) if text]
     problems += _service_problems(stack, services)
     problems += _node_problems(nodes)
+    problems += _keeper_problems(stack, services, inside.ending, now)
     warnings = [
         *_certificate_warnings(ends_at, now),
         *_room_warnings(nodes, master),
@@ -121,7 +125,7 @@ def look(endpoints: Endpoints) -> Insight:
             ensembles = Ensembles(client)
             statuses = ensembles.statuses(ensembles.ids(RECENT))
             going_on = tuple(one for one in statuses if not one.complete)
-            return Insight("", tuple(workers(client)), queue, server, going_on)
+            return Insight("", tuple(workers(client)), queue, server, going_on, ending.read(client))
     except (redis.RedisError, QueueError) as error:
         return Insight(
             f"Redis at {connection.shown(endpoints.redis_url)} does not answer ({error}): see --logs queue"
@@ -190,6 +194,17 @@ def _node_problems(nodes: Iterable[NodeStatus]) -> Iterator[str]:
             yield f"{node.name} has no worker: it may be starting; see --logs worker"
         elif node.state == "unknown":
             yield f"{node.name} ({node.address}): the swarm does not know how it is; it may be starting"
+
+
+def _keeper_problems(
+    stack: str, services: Iterable[Service], said: Announcement | None, now: float
+) -> Iterator[str]:
+    """A stack that is to end itself, and could not."""
+    wanted = any(one.name == f"{stack}_keeper" and one.wanted for one in services)
+    if wanted and said is None:
+        yield "the keeper, which is to end the stack, has not said anything yet: see --logs keeper"
+    elif wanted and said and (said.problem or now - said.said_at > ending.SILENT_S):
+        yield f"the stack {ending.sentence(said, now)}"
 
 
 def _certificate_warnings(ends_at: float | None, now: float) -> Iterator[str]:
