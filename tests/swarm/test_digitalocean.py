@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import signal
 import subprocess
 import time
@@ -62,10 +64,27 @@ class Cloud:
 
     def killed_at(self, command: str, *arguments: str) -> None:
         """The same, with SIGKILL for the tool as soon as it runs this on a machine."""
-        killing = {"PATH": f"{KILLING}:{self.environ['PATH']}", "KILL_AT": command}
-        child = self.start(*arguments, environ={**self.environ, **killing})
+        child = self.start(*arguments, environ={**self.environ, **self._killing, "KILL_AT": command})
         said, _ = child.communicate(timeout=900)
         assert child.returncode == -signal.SIGKILL, said
+
+    def killed_everywhere(self, *arguments: str) -> int:
+        """Killed at its first step on a machine, then at its second, and so on; how often."""
+        steps = self._anywhere / "steps"
+        for step in itertools.count(1):
+            steps.unlink(missing_ok=True)
+            killing = {**self._killing, "STEPS": str(steps), "KILL_AT_STEP": str(step)}
+            child = self.start(*arguments, environ={**self.environ, **killing})
+            said, _ = child.communicate(timeout=900)
+            if child.returncode != -signal.SIGKILL:
+                break
+        assert child.returncode == 0, said
+        self.fake.check()
+        return step - 1
+
+    @property
+    def _killing(self) -> dict[str, str]:
+        return {"PATH": f"{KILLING}:{self.environ['PATH']}"}
 
     def run_under_load(self, *arguments: str) -> str:
         """The same, while there are always jobs that wait."""
@@ -178,3 +197,23 @@ def test_a_stack_is_made_grows_and_shrinks_under_load_and_leaves_nothing(
     assert not disks
     assert cloud.farm.name not in run(["sh", "-c", f"cat /proc/self/mounts | grep {NAME}- || true"]).stdout
     assert f"nothing to do: there is no stack {NAME}" in cloud.run("-d", "-y")
+
+
+@pytest.mark.skipif(
+    "CLOUDBURST_KILLS" not in os.environ, reason="takes 15 minutes: CLOUDBURST_KILLS=1 runs it"
+)
+@pytest.mark.timeout(3600)
+def test_the_tool_is_killed_at_each_of_its_steps_on_machines(cloud: Cloud, measured: Measured) -> None:
+    account = cloud.fake.account
+    for nodes in (2, 1):
+        began = time.monotonic()
+        kills = cloud.killed_everywhere(f"-n{nodes}", "-y")
+        measured(f"./buildstack.sh -n{nodes}, killed {kills} times", time.monotonic() - began)
+        assert kills > 4
+        expected = [*(f"{NAME}-{n + 1}" for n in range(nodes)), f"{NAME}-master"]
+        assert account.names(TAG) == expected
+        assert cloud.swarm() == set(expected)
+        cloud.feed()
+        cloud.ran_on()
+    cloud.run("-d", "-y")
+    assert account.left() == []
