@@ -1,100 +1,24 @@
-"""The account behind the fake: droplets, firewalls, VPCs, keys, tags, and what time does to them."""
+"""The account behind the fake: droplets, firewalls, VPCs, keys, tags, and what time does to them.
+
+In one piece, since each of them decides what may be done with another.
+"""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import ipaddress
 import itertools
-import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from tests.digitalocean import catalogue
+from tests.digitalocean.contents import check_addresses, md5, shown_rules
+from tests.digitalocean.droplets import Droplet, Hardware, Records, Times
 from tests.digitalocean.refusals import Refusal, conflict, forbidden, not_found, unprocessable
 
 Json = dict[str, Any]
-
-
-@dataclass
-class Times:
-    """How long things take, in seconds of the account's clock."""
-
-    boot_s: float = 0.0
-    """From the POST until a droplet is active: 30 to 60 at the real one."""
-    address_s: float = 0.0
-    """From the POST until a droplet has its addresses; may be longer than ``boot_s``."""
-    delete_s: float = 0.0
-    """From the DELETE of a droplet until it is listed no more."""
-    member_s: float = 0.0
-    """How much longer a VPC counts a deleted droplet as a member."""
-
-
-@dataclass
-class Droplet:
-    id: int
-    name: str
-    region: str
-    size: Json
-    image: Json
-    tags: list[str]
-    vpc: str
-    keys: list[str]
-    """Public keys, whole."""
-    user_data: str
-    created_at: float
-    address: str = ""
-    private_address: str = ""
-    powered: bool = True
-    broken: bool = False
-    deleted_at: float | None = None
-    action: int = 0
-
-
-class Hardware(Protocol):
-    """What droplets run on. Called with the account's lock held: anything slow is begun only."""
-
-    network: str
-    """The addresses that its VPC has to have; "": any."""
-
-    def make(self, droplet: Droplet) -> None:
-        """Begin to boot it; sets its addresses, now or later."""
-
-    def ready(self, droplet: Droplet) -> bool: ...
-
-    def power(self, droplet: Droplet, *, on: bool) -> None: ...
-
-    def remove(self, droplet: Droplet) -> None: ...
-
-    def gone(self, droplet: Droplet) -> bool: ...
-
-
-class Records:
-    """Hardware that is none: addresses from ranges that nobody has."""
-
-    network = ""
-
-    def __init__(self) -> None:
-        self._last = itertools.count(1)
-
-    def make(self, droplet: Droplet) -> None:
-        number = next(self._last)
-        droplet.address = f"203.0.{112 + number // 250}.{number % 250 + 1}"
-        droplet.private_address = ""
-
-    def ready(self, droplet: Droplet) -> bool:
-        return True
-
-    def power(self, droplet: Droplet, *, on: bool) -> None: ...
-
-    def remove(self, droplet: Droplet) -> None: ...
-
-    def gone(self, droplet: Droplet) -> bool:
-        return True
 
 
 @dataclass
@@ -253,7 +177,8 @@ class Account:
         return [
             self.show_droplet(droplet)
             for droplet in self.droplets
-            if (tag_name is None or tag_name in droplet.tags)
+            if self.clock() - droplet.created_at >= self.times.listed_s
+            and (tag_name is None or tag_name in droplet.tags)
             and (name is None or name.lower() == droplet.name.lower())
         ]
 
@@ -447,7 +372,7 @@ class Account:
     # SSH keys.
 
     def create_key(self, body: Json) -> Json:
-        fingerprint = _fingerprint(body["public_key"])
+        fingerprint = md5(body["public_key"])
         if any(key["fingerprint"] == fingerprint for key in self.keys.values()):
             raise unprocessable("SSH Key is already in use on your account")
         number = next(self._numbers)
@@ -559,15 +484,15 @@ class Account:
             for rule in rules:
                 if not any(rule[target].values()):
                     raise unprocessable(f"missing {target}")
-                _check_addresses(rule[target].get("addresses", []))
+                check_addresses(rule[target].get("addresses", []))
                 self._need_tags(rule[target].get("tags", []))
         self._need_tags(body.get("tags", []))
         for number in body.get("droplet_ids", []):
             self._droplet(str(number))
         return {
             "name": body["name"],
-            "inbound_rules": _shown(inbound),
-            "outbound_rules": _shown(outbound),
+            "inbound_rules": shown_rules(inbound),
+            "outbound_rules": shown_rules(outbound),
             "droplet_ids": body.get("droplet_ids", []),
             "tags": body.get("tags", []),
         }
@@ -625,37 +550,3 @@ def _find(records: dict[str, Json], identity: str) -> Json:
     if identity not in records:
         raise not_found()
     return records[identity]
-
-
-def _check_addresses(addresses: list[str]) -> None:
-    for address in addresses:
-        try:
-            ipaddress.ip_network(address, strict=False)
-        except ValueError:
-            raise unprocessable(f"invalid address {address}") from None
-
-
-def _shown(rules: list[Json]) -> list[Json]:
-    """In another order than they were sent, since none is promised; "all" ports are "0"."""
-
-    def shown() -> Iterator[Json]:
-        for rule in reversed(rules):
-            every = rule["ports"] in {"all", "1-65535"} or rule["protocol"] == "icmp"
-            yield {**rule, "ports": "0" if every else rule["ports"]}
-
-    return list(shown())
-
-
-def _fingerprint(public_key: str) -> str:
-    """MD5, as colon-separated hexadecimal digits. Raises Refusal for what is no key."""
-    words = public_key.split()
-    invalid = unprocessable("Key invalid, key should be of the format `type key [comment]`")
-    if len(words) < 2 or not re.fullmatch(r"ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+", words[0]):
-        raise invalid
-    try:
-        blob = base64.b64decode(words[1], validate=True)
-    except binascii.Error:
-        raise invalid from None
-    if words[0].encode() not in blob[:30]:
-        raise invalid
-    return hashlib.md5(blob, usedforsecurity=False).digest().hex(":")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-from tests.digitalocean.account import Droplet
+from tests.digitalocean.droplets import Droplet
 from tests.swarm.machines import Farm, Machine
 
 

@@ -78,6 +78,15 @@ def test_a_droplet_is_new_then_active_then_has_addresses(api: Api, clock: Clock)
     assert api("GET", f"actions/{first['id']}").json()["action"]["status"] == "completed"
 
 
+def test_a_droplet_is_in_lists_late_if_wanted(api: Api, clock: Clock, fake: FakeDigitalOcean) -> None:
+    fake.account.times.listed_s = 5
+    made = api("POST", "droplets", {"name": "a", **DROPLET}).json()["droplet"]
+    assert api("GET", "droplets").json()["droplets"] == []
+    assert api("GET", f"droplets/{made['id']}").json()["droplet"]["name"] == "a"
+    clock.now += 5
+    assert len(api("GET", "droplets").json()["droplets"]) == 1
+
+
 def test_deleting_takes_time_and_a_vpc_waits_for_its_members(
     api: Api, clock: Clock, fake: FakeDigitalOcean
 ) -> None:
