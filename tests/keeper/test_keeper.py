@@ -145,6 +145,7 @@ def test_when_the_ttl_is_over_running_jobs_end_and_no_others_start(kept):
 
     kept.reaches("draining")
     wait_until(lambda: kept.beat(1), WAIT_S, "the worker to be told")
+    kept.beat(1)  # with which it says that it knows
     time.sleep(0.5)
     assert kept.said.stage == "draining"
     assert kept.machines == ALL

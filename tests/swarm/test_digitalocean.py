@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import signal
 import subprocess
 import time
@@ -62,10 +64,27 @@ class Cloud:
 
     def killed_at(self, command: str, *arguments: str) -> None:
         """The same, with SIGKILL for the tool as soon as it runs this on a machine."""
-        killing = {"PATH": f"{KILLING}:{self.environ['PATH']}", "KILL_AT": command}
-        child = self.start(*arguments, environ={**self.environ, **killing})
+        child = self.start(*arguments, environ={**self.environ, **self._killing, "KILL_AT": command})
         said, _ = child.communicate(timeout=900)
         assert child.returncode == -signal.SIGKILL, said
+
+    def killed_everywhere(self, *arguments: str) -> int:
+        """Killed at its first step on a machine, then at its second, and so on; how often."""
+        steps = self._anywhere / "steps"
+        for step in itertools.count(1):
+            steps.unlink(missing_ok=True)
+            killing = {**self._killing, "STEPS": str(steps), "KILL_AT_STEP": str(step)}
+            child = self.start(*arguments, environ={**self.environ, **killing})
+            said, _ = child.communicate(timeout=900)
+            if child.returncode != -signal.SIGKILL:
+                break
+        assert child.returncode == 0, said
+        self.fake.check()
+        return step - 1
+
+    @property
+    def _killing(self) -> dict[str, str]:
+        return {"PATH": f"{KILLING}:{self.environ['PATH']}"}
 
     def run_under_load(self, *arguments: str) -> str:
         """The same, while there are always jobs that wait."""
@@ -92,14 +111,20 @@ class Cloud:
     def stack(self) -> Stack:
         return Stack(config.endpoints(self.environ, NAME))
 
-    def nodes_at_work(self) -> set[str]:
-        workers = self.stack().workers()
-        return {worker.node for worker in workers if worker.state in {"idle", "busy"}}
-
     def swarm(self) -> set[str]:
         """Machines that the swarm consists of."""
         master = self.farm.machines[f"{NAME}-master"]
         return set(master.run(["docker", "node", "ls", "--format", "{{.Hostname}}"]).stdout.split())
+
+    def work_until_on(self, *nodes: str) -> None:
+        """Jobs come until some have run on each of these nodes."""
+
+        def missing() -> set[str]:
+            self.feed()
+            ran = {record.node for ensemble in self.ensembles for record in ensemble.results()}
+            return set(nodes) - ran
+
+        wait_until(lambda: not missing(), 180, f"jobs on {nodes}")
 
     def ran_on(self) -> set[str]:
         """Nodes on which jobs have run; every job has one record, and nothing is amiss."""
@@ -134,9 +159,8 @@ def test_a_stack_is_made_grows_and_shrinks_under_load_and_leaves_nothing(
     advertised = master.run(["docker", "info", "--format", "{{.Swarm.NodeAddr}}"]).stdout.strip()
     assert advertised == master.private_address
 
-    wait_until(lambda: cloud.nodes_at_work() == {f"{NAME}-1", f"{NAME}-2"}, 120, "two nodes at work")
-    cloud.feed()
-    assert cloud.ran_on() == {f"{NAME}-1", f"{NAME}-2"}
+    cloud.work_until_on(f"{NAME}-1", f"{NAME}-2")
+    assert cloud.swarm() == set(made)
 
     before = len(cloud.fake.calls)
     assert "nothing to do" in cloud.run("-n2", "-y")
@@ -149,11 +173,7 @@ def test_a_stack_is_made_grows_and_shrinks_under_load_and_leaves_nothing(
     measured("./buildstack.sh -n3: one more node, under load", time.monotonic() - began)
     assert account.names(TAG) == [*(f"{NAME}-{n}" for n in (1, 2, 3)), f"{NAME}-master"]
 
-    def third_has_worked() -> bool:
-        cloud.feed()
-        return any(record.node == f"{NAME}-3" for record in cloud.ensembles[-1].results())
-
-    wait_until(third_has_worked, 120, "jobs on the third node")
+    cloud.work_until_on(f"{NAME}-3")
 
     # Fewer, under load: no job is lost.
     began = time.monotonic()
@@ -177,3 +197,23 @@ def test_a_stack_is_made_grows_and_shrinks_under_load_and_leaves_nothing(
     assert not disks
     assert cloud.farm.name not in run(["sh", "-c", f"cat /proc/self/mounts | grep {NAME}- || true"]).stdout
     assert f"nothing to do: there is no stack {NAME}" in cloud.run("-d", "-y")
+
+
+@pytest.mark.skipif(
+    "CLOUDBURST_KILLS" not in os.environ, reason="takes 15 minutes: CLOUDBURST_KILLS=1 runs it"
+)
+@pytest.mark.timeout(3600)
+def test_the_tool_is_killed_at_each_of_its_steps_on_machines(cloud: Cloud, measured: Measured) -> None:
+    account = cloud.fake.account
+    for nodes in (2, 1):
+        began = time.monotonic()
+        kills = cloud.killed_everywhere(f"-n{nodes}", "-y")
+        measured(f"./buildstack.sh -n{nodes}, killed {kills} times", time.monotonic() - began)
+        assert kills > 4
+        expected = [*(f"{NAME}-{n + 1}" for n in range(nodes)), f"{NAME}-master"]
+        assert account.names(TAG) == expected
+        assert cloud.swarm() == set(expected)
+        cloud.feed()
+        cloud.ran_on()
+    cloud.run("-d", "-y")
+    assert account.left() == []

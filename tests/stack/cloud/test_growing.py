@@ -111,7 +111,8 @@ class World:
 
     @property
     def log(self) -> str:
-        return (self.directory / "elastic.log").read_text()
+        file = self.directory / "elastic.log"
+        return file.read_text() if file.exists() else ""
 
 
 @pytest.fixture
