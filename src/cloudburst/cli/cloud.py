@@ -63,16 +63,23 @@ def up(stack: str, said: Mapping[str, Any], *, yes: bool, dry: bool) -> None:
     talk = _talk()
     wishes = Wishes(**{name: said.get(name) for name in WISHES})
     of_swarm = {name: swarm.path(name, said[name]) for name in OF_SWARM if said.get(name) is not None}
-    done = deploy.up(
-        os.environ,
-        swarm.REPOSITORY,
-        stack,
-        wishes,
-        talk.print,
-        ask=None if yes else ask,
-        dry=dry,
-        deployment=SwarmWishes(**of_swarm, builds=config.for_builds(os.environ)),
-    )
+    try:
+        done = deploy.up(
+            os.environ,
+            swarm.REPOSITORY,
+            stack,
+            wishes,
+            talk.print,
+            ask=None if yes else ask,
+            dry=dry,
+            deployment=SwarmWishes(**of_swarm, builds=config.for_builds(os.environ)),
+        )
+    except KeyboardInterrupt as error:
+        error.add_note(
+            "what was made stays, and is billed; the same command goes on, "
+            f"./buildstack.sh{name_flag(stack)} -d destroys it"
+        )
+        raise
     if done is None:
         talk.print("nothing was created: this was a dry run")
         return

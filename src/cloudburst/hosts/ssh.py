@@ -53,6 +53,7 @@ class SshHost:
         resolved = self._resolved()
         self.address = resolved.get("hostname", target.host)
         """What ~/.ssh/config makes of the target's host."""
+        self._known_as = resolved.get("hostkeyalias", "")
         self._user = target.user or resolved.get("user", "root")
 
     @property
@@ -133,6 +134,7 @@ class SshHost:
             )
         if "IDENTIFICATION HAS CHANGED" in stderr or "Host key verification failed" in stderr:
             place = f"[{self.address}]:{self.target.port}" if self.target.port else self.address
+            place = self._known_as or place
             return (
                 "It shows another key than at first contact. If it was installed anew, forget the old key: "
                 f"ssh-keygen -R '{place}' -f {self._known_hosts}; else somebody may be in between"

@@ -99,7 +99,7 @@ def test_killed_at_every_call(
     points = try_all(tmp_path, shell, before, verb, nodes, kill, ways)
 
     report(capsys, f"{points} calls")
-    assert 2 < points < MOST
+    assert (0 if executed else 10) < points < MOST
 
 
 @pytest.mark.parametrize(("before", "nodes"), [(None, 2), (1, 2), (2, 1)], ids=["new", "more", "fewer"])
