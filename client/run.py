@@ -3,8 +3,7 @@
 
     client/run.py --jobs 100
 
-It needs a running stack (./buildstack.sh --local). Results go to client/results/. A stack at DigitalOcean
-that was made for this ensemble only: client/run.py --stack cloud --down-when-done
+It needs a running stack (./buildstack.sh --local). Results go to client/results/.
 """
 
 from __future__ import annotations
@@ -44,9 +43,7 @@ def main() -> int:
     net3 = stack.submit(options.name, payload=HERE / "example", function="worker.work", jobs=jobs)
 
     with stack.collecting() as collecting:  # a stack that ends by itself waits until this block has ended
-        # A progress bar; interrupt it, and `cloudburst watch net3` takes it up again.
-        follow(net3, collecting=collecting)
-
+        follow(net3, collecting=collecting)  # interrupt it, and `cloudburst watch net3` takes it up again
         results = net3.results()
         frame = results.to_frame()
         options.out.mkdir(parents=True, exist_ok=True)
@@ -66,15 +63,11 @@ def main() -> int:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--jobs", type=int, default=100, help="how many networks to simulate (100)")
-    parser.add_argument(
-        "--spread", type=float, default=0.3, help="uncertainty of the diameters (0.3: ± 30 %%)"
-    )
+    parser.add_argument("--spread", type=float, default=0.3, help="range of the diameters (0.3: ± 30 %%)")
     parser.add_argument("--name", default="net3", help="name of the ensemble (net3)")
     parser.add_argument("--stack", help="name of the stack (the local one, or $CLOUDBURST_STACK)")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="directory for table and picture")
-    parser.add_argument(
-        "--down-when-done", action="store_true", help="destroy the stack when the results are here"
-    )
+    parser.add_argument("--down-when-done", action="store_true", help="then destroy the stack (DigitalOcean)")
     return parser.parse_args()
 
 
@@ -98,9 +91,8 @@ def draw_tanks(frame, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     tanks = sorted(frame["tank_levels"].iloc[0])
-    figure, axes = plt.subplots(
-        len(tanks), 1, figsize=(10, 2.6 * len(tanks)), sharex=True, layout="constrained"
-    )
+    size = (10, 2.6 * len(tanks))
+    figure, axes = plt.subplots(len(tanks), 1, figsize=size, sharex=True, layout="constrained")
     for axis, tank in zip(np.atleast_1d(axes), tanks, strict=True):
         levels = np.array([levels[tank] for levels in frame["tank_levels"]])
         low, lower, middle, upper, high = np.percentile(levels, [5, 25, 50, 75, 95], axis=0)
