@@ -50,7 +50,10 @@ class FakeDigitalOcean:
         times: Times | None = None,
         clock: Callable[[], float] = time.time,
         hardware: Hardware | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
+        """``host``: an address of this machine at which it is to be asked."""
+        self._host = host
         self.account = Account(clock, times or Times(), hardware or Records())
         self.token = f"dop_v1_{secrets.token_hex(32)}"
         self.scopes: dict[str, frozenset[str] | None] = {self.token: None}
@@ -71,9 +74,9 @@ class FakeDigitalOcean:
         class Bound(_Request):
             api = fake
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
+        self._server = ThreadingHTTPServer((self._host, 0), Bound)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http://{self._host}:{self._server.server_address[1]}"
         self.account.url = self.url
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()

@@ -117,7 +117,12 @@ class Deployed:
     def container(self, machine: Machine, service: str) -> str:
         """The id of the service's container there."""
         argv = ["docker", "ps", "-q", "--filter", f"name={NAME}_{service}."]
-        (container,) = machine.run(argv).stdout.split()
+
+        def running() -> list[str]:
+            found = machine.run(argv).stdout.split()
+            return found if len(found) == 1 else []
+
+        (container,) = wait_until(running, 60, f"one container of {service} on {machine.name}")
         return container
 
     def workers(self) -> dict[str, WorkerStatus]:

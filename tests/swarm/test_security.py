@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.swarm.deployed import NAME, Deployed
 from tests.swarm.machines import Farm, Machine
 from tests.swarm.process import run
 from tests.swarm.scan import open_ports
+from tests.wait import wait_until
 
 METADATA = "169.254.169.254"
 METADATA_TEXT = "what a cloud tells its machines"
@@ -85,12 +87,18 @@ def test_no_secret_is_in_an_image_or_in_the_files_of_a_container(swarm: Deployed
     )
 
 
+def environments(machine: Machine) -> str:
+    """Of all processes there; "" if none is of the stack."""
+    seen = machine.run(["sh", "-c", "cat /proc/[0-9]*/environ | tr '\\0' '\\n'"], check=False).stdout
+    return seen if "CLOUDBURST_" in seen else ""
+
+
 def test_no_environment_of_a_process_holds_a_secret(swarm: Deployed) -> None:
     # Jobs are given the token to write points with, on purpose.
     secrets = {name: text for name, text in swarm.secrets().items() if name != "influx-write-token"}
     for machine in swarm.machines.values():
-        seen = machine.run(["sh", "-c", "cat /proc/[0-9]*/environ | tr '\\0' '\\n'"], check=False).stdout
-        assert "CLOUDBURST_" in seen
+        # After a boot the swarm may start a container once more: then none runs, for a moment.
+        seen = wait_until(partial(environments, machine), 60, f"processes of the stack on {machine.name}")
         assert [name for name, text in secrets.items() if text in seen] == [], machine.name
 
 
