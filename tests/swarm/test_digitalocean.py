@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,10 +26,13 @@ from tests.swarm.process import run
 from tests.wait import wait_until
 
 KILLING = Path(__file__).parent / "killing"
+BIN = Path(sys.executable).parent
 NAME = "cloud"
 TAG = f"cloudburst:{NAME}"
 INTERRUPTED = ("install-docker", "docker swarm join", "docker stack deploy")
 """On machines, at which the first command is killed, one after another."""
+
+slow = pytest.mark.skipif("CLOUDBURST_SLOW" not in os.environ, reason="takes long: CLOUDBURST_SLOW=1 runs it")
 
 BATCH = 30
 JOB_S = 0.4
@@ -136,7 +140,9 @@ class Cloud:
 @pytest.fixture(scope="module")
 def cloud(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     times = Times(delete_s=1, member_s=2)
-    with Machines(farm) as hardware, FakeDigitalOcean(times, hardware=hardware) as fake:
+    # At an address that the keeper reaches from its container, too.
+    place = farm.network.gateway
+    with Machines(farm) as hardware, FakeDigitalOcean(times, hardware=hardware, host=place) as fake:
         yield Cloud(farm, fake, tmp_path_factory.mktemp("anywhere"))
 
 
@@ -199,9 +205,39 @@ def test_a_stack_is_made_grows_and_shrinks_under_load_and_leaves_nothing(
     assert f"nothing to do: there is no stack {NAME}" in cloud.run("-d", "-y")
 
 
-@pytest.mark.skipif(
-    "CLOUDBURST_KILLS" not in os.environ, reason="takes 15 minutes: CLOUDBURST_KILLS=1 runs it"
-)
+@slow
+def test_a_stack_that_nobody_uses_ends_itself_when_its_results_are_saved(
+    cloud: Cloud, measured: Measured, tmp_path: Path
+) -> None:
+    account = cloud.fake.account
+    rights = itertools.product(("droplet", "firewall", "ssh_key", "vpc", "tag"), ("read", "delete"))
+    token = cloud.fake.another_token(*(":".join(right) for right in rights))
+    cloud.environ["CLOUDBURST_KEEPER_TOKEN"] = token
+    try:
+        cloud.run("-n1", "-y", "--idle", "40s")
+    finally:
+        del cloud.environ["CLOUDBURST_KEEPER_TOKEN"]
+    cloud.ensembles.clear()
+    cloud.work_until_on(f"{NAME}-1")
+    cloud.ran_on()
+    watching = [BIN / "cloudburst", "stack", "watch", "--name", NAME, "--save-to", str(tmp_path)]
+    began = time.monotonic()
+    with subprocess.Popen(watching, env=cloud.environ, stdout=subprocess.PIPE, text=True) as watcher:
+        wait_until(lambda: not account.names(TAG), 300, "all machines to be removed")
+        measured(
+            "a stack with --idle 40s: from its last job until no machine is left", time.monotonic() - began
+        )
+        watcher.wait(60)
+
+    saved = {path.stem for path in tmp_path.glob("*.parquet")}
+    assert saved == {ensemble.id for ensemble in cloud.ensembles}
+    wait_until(lambda: not cloud.farm.machines.keys() & {f"{NAME}-1", f"{NAME}-master"}, 60, "no machines")
+    assert set(account.left()) <= {f"VPC cloudburst-{NAME}"}
+    cloud.run("-d", "-y")
+    assert account.left() == []
+
+
+@slow
 @pytest.mark.timeout(3600)
 def test_the_tool_is_killed_at_each_of_its_steps_on_machines(cloud: Cloud, measured: Measured) -> None:
     account = cloud.fake.account

@@ -40,6 +40,7 @@ class Collecting:
         self._said: Announcement | None = None
         self._collected = ""
         self._there = False
+        self._heard = time.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._stay, name="collecting", daemon=True)
 
@@ -79,6 +80,11 @@ class Collecting:
         """Whether that was said for the end that was announced."""
         return self._said is not None and bool(self._collected) and self._said.name == self._collected
 
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the stack last answered."""
+        return time.monotonic() - self._heard
+
     def _stay(self) -> None:
         while not self._stopping.wait(self._every_s):
             self._speak()
@@ -89,6 +95,7 @@ class Collecting:
     def _round(self) -> None:
         client = self._queue.redis
         self._said = ending.read(client) or self._said
+        self._heard = time.monotonic()
         if self._said is not None:
             ending.watch(client, self._name, self._collected)
             self._there = True
@@ -149,16 +156,14 @@ def watch(
         if said and said.stage != told:
             say(f"the stack {sentence(said, time.time())}")
             told = said.stage
-        try:
+        if collecting.has_everything:
+            # It is not asked any more: a machine that is gone does not even refuse.
+            if told == "removing" or collecting.silent_s > ending.SILENT_S:
+                return
+        else:
             for path in folder.save(all_of_them=collecting.ends):
                 say(f"{path} is written")
-        except QueueError:
-            if collecting.has_everything:
-                return  # it has ended
-            raise
-        if collecting.ends and not collecting.has_everything:
-            collecting.collected()
-            say(f"all results are in {directory}")
-        if told == "removing" and collecting.has_everything:
-            return
+            if collecting.ends:
+                collecting.collected()
+                say(f"all results are in {directory}")
         time.sleep(every_s)
