@@ -73,6 +73,28 @@ def test_done_ensembles_are_saved_at_once_and_all_before_the_end(
     assert redis_server.refused() == set()
 
 
+def test_an_end_that_is_announced_during_a_save_waits_for_the_rest(
+    stack: Stack, queue: Connection, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    done, half = run(redis_server, 2, 2), run(redis_server, 3, 1)
+    say(redis_server, "watching", "")
+    saved: list[bool] = []
+
+    with Collecting(queue, 0.05) as collecting:
+
+        def hear(line: str) -> None:
+            if f"{done}.parquet" in line:
+                say(redis_server, "collecting")
+                wait_until(lambda: collecting.ends, 30, "the end to be heard of")
+            elif line.startswith("all results"):
+                saved.append((tmp_path / f"{half}.parquet").exists())
+                say(redis_server, "removing")
+
+        watch(stack, collecting, tmp_path, hear, 0.05)
+
+    assert saved == [True]
+
+
 def test_a_client_that_has_everything_is_content_with_a_stack_that_is_gone(
     stack: Stack, queue: Connection, redis_server: RedisServer, tmp_path: Path
 ) -> None:
@@ -82,7 +104,7 @@ def test_a_client_that_has_everything_is_content_with_a_stack_that_is_gone(
     with Collecting(queue, 0.05) as collecting:
         collecting.collected()
         redis_server.kill()
-        watch(stack, collecting, tmp_path, lambda _line: None, 0.05)
+        watch(stack, collecting, tmp_path, lambda _line: None, 0.05, gone_s=0.5)
 
 
 def test_following_ends_with_the_stack(

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 5.0
 
+GONE_S = 30.0
+"""A stack that was about to end, and has not answered for so long, has ended."""
+
 
 class Collecting:
     """Tells the keeper of a stack that this client is there, from ``with`` on, and what it has.
@@ -142,6 +145,8 @@ def watch(
     directory: Path,
     say: Callable[[str], None],
     every_s: float = EVERY_S,
+    *,
+    gone_s: float = GONE_S,
 ) -> None:
     """Save results as ensembles are done, and everything before the stack ends; returns when it has ended.
 
@@ -158,12 +163,13 @@ def watch(
             told = said.stage
         if collecting.has_everything:
             # It is not asked any more: a machine that is gone does not even refuse.
-            if told == "removing" or collecting.silent_s > ending.SILENT_S:
+            if told == "removing" or collecting.silent_s > gone_s:
                 return
         else:
-            for path in folder.save(all_of_them=collecting.ends):
+            ends = collecting.ends  # asked once: what is told meanwhile was not heeded in saving
+            for path in folder.save(all_of_them=ends):
                 say(f"{path} is written")
-            if collecting.ends:
+            if ends:
                 collecting.collected()
                 say(f"all results are in {directory}")
         time.sleep(every_s)
