@@ -5,20 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.swarm import cache
+from tests.swarm import cache, debian
+from tests.swarm.debian import SUITE
 from tests.swarm.mirror import Mirror
 from tests.swarm.process import run
 
-SUITE = "bookworm"
 # In the image that stands for `debian:bookworm-slim`.
 IMAGE_PACKAGES = ("ca-certificates",)
 # What comes on top on a machine. No Docker: that's for the deployment to install.
 MACHINE_PACKAGES = ("openssh-server", "sudo", "iproute2", "iptables", "kmod", "procps", "curl")
-SOURCES = f"""\
-deb http://deb.debian.org/debian {SUITE} main
-deb http://deb.debian.org/debian {SUITE}-updates main
-deb http://deb.debian.org/debian-security {SUITE}-security main
-"""
 DOCUMENTATION = ("/usr/share/doc", "/usr/share/info", "/usr/share/man", "/usr/share/locale")
 HERE = Path(__file__).parent
 # Those whom this machine trusts beyond Debian's own list: a proxy of its own, maybe.
@@ -27,7 +22,7 @@ EXTRA_CERTIFICATES = Path("/usr/local/share/ca-certificates")
 
 def image_tree() -> Path:
     """The root file system of the smallest Debian that can install packages."""
-    made_from = cache.digest(SUITE, *IMAGE_PACKAGES, SOURCES, *DOCUMENTATION, "1")
+    made_from = cache.digest(SUITE, *IMAGE_PACKAGES, debian.sources(), *DOCUMENTATION, "1")
     return cache.made(f"image-{made_from}", _make_image_tree)
 
 
@@ -45,10 +40,10 @@ def extra_certificates() -> list[Path]:
 
 def _make_image_tree(tree: Path) -> None:
     with Mirror(cache.directory() / "packages", "127.0.0.1") as mirror:
-        mirror_url = f"{mirror.url}/deb.debian.org/debian"
+        mirror_url = f"{mirror.url}/{debian.main()}"
         include = f"--include={','.join(IMAGE_PACKAGES)}"
         run(["debootstrap", "--variant=minbase", include, SUITE, str(tree), mirror_url], timeout_s=900)
-    (tree / "etc/apt/sources.list").write_text(SOURCES)
+    (tree / "etc/apt/sources.list").write_text(debian.sources())
     # As Docker's own small image has it: no documentation, no package lists, no downloaded packages.
     (tree / "etc/dpkg/dpkg.cfg.d/docker").write_text("".join(f"path-exclude {p}/*\n" for p in DOCUMENTATION))
     (tree / "etc/apt/apt.conf.d/docker-clean").write_text(

@@ -16,7 +16,7 @@ from cloudburst import config
 from cloudburst.ensemble import Stack
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.model import JobRecord, WorkerStatus
-from tests.swarm import base, images
+from tests.swarm import base, debian, images
 from tests.swarm.machines import Farm, Machine
 from tests.wait import wait_until
 
@@ -36,7 +36,7 @@ def environ(farm: Farm, home: str) -> dict[str, str]:
         **os.environ,
         "CLOUDBURST_HOME": str(farm.directory / home),
         "CLOUDBURST_CA_CERT": str(certificates),
-        "CLOUDBURST_APT_MIRROR": f"{farm.mirror.url}/deb.debian.org/debian",
+        "CLOUDBURST_APT_MIRROR": f"{farm.mirror.url}/{debian.main()}",
         "CLOUDBURST_IMAGE_INFLUX": images.INFLUX,
         "CLOUDBURST_IMAGE_GATEWAY": images.GATEWAY,
         "CLOUDBURST_GRAFANA_REPLICAS": "0",

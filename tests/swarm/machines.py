@@ -25,7 +25,7 @@ from typing import IO
 
 import psutil
 
-from tests.swarm import base, cache
+from tests.swarm import base, cache, debian
 from tests.swarm.cgroups import Cgroups, hierarchies
 from tests.swarm.mirror import Mirror
 from tests.swarm.network import Network
@@ -267,6 +267,8 @@ def why_not() -> str | None:
         return "virtual machines need Linux"
     if os.geteuid() != 0:
         return "virtual machines need root"
+    if not debian.repositories():
+        return f"virtual machines are Debian {debian.SUITE}, which apt here is not set up for"
     if not dict(hierarchies()):
         return "virtual machines need cgroups: none are mounted on this machine"
     probe = cache.directory() / f"probe-{os.getpid()}"

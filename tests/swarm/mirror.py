@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 
-HOSTS = ("deb.debian.org", "security.debian.org")
+from tests.swarm import debian
+
 # Indexes of Debian change a few times a day.
 FRESH_S = 3600
 
@@ -56,7 +57,7 @@ class _Request(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.removeprefix("http://").lstrip("/")
-        if path.partition("/")[0] not in HOSTS or ".." in path.split("/"):
+        if path.partition("/")[0] not in debian.hosts() or ".." in path.split("/"):
             return self.send_error(403, "this mirror has Debian's packages only")
         file = self.server.cache / path.replace("%", "_")
         try:
