@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -17,12 +20,22 @@ import redis
 from cloudburst.rqwire import acl
 from tests.wait import wait_until
 
+PORTS = range(12_000, 32_000)
+"""Below those that the kernel gives to outgoing connections: one could take a port before it is used."""
+
+_processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_own_ports = PORTS[_process::_processes]
+_next_port = itertools.count(random.randrange(len(_own_ports)))
+
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on 127.0.0.1 that nobody listens on, and no other test is given."""
+    while True:
+        port = _own_ports[next(_next_port) % len(_own_ports)]
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class RedisServer:

@@ -72,6 +72,11 @@ class FileStoreProcess:
         assert answer.status_code == 200, answer.text
         return answer.headers["ETag"]
 
+    def log_with(self, text: str, times: int = 1) -> str:
+        """The log, once it says that so often: a request's line is written after its answer is sent."""
+        wait_until(lambda: self.log.read_text().count(text) >= times, 20, f"{text!r} in the log")
+        return self.log.read_text()
+
     def arriving(self) -> list[Path]:
         """Temporary files of uploads that are under way."""
         return list((self.files / ".store" / "incoming").iterdir())

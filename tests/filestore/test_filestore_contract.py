@@ -284,4 +284,4 @@ def test_a_failure_inside_is_json_too_and_its_traceback_is_logged(own_filestore:
     # then
     assert answer.status_code == 500
     assert answer.json()["ok"] is False
-    assert "NotADirectoryError" in own_filestore.log.read_text()
+    own_filestore.log_with("NotADirectoryError")

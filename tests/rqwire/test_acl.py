@@ -21,7 +21,7 @@ from cloudburst.errors import ConfigError, QueueError
 from cloudburst.model import EnsembleSpec
 from cloudburst.rqwire import acl, activity, ending, nodes, output, readings
 from cloudburst.rqwire.appending import Accepted, Appender, Chunk
-from cloudburst.rqwire.builds import Builds
+from cloudburst.rqwire.builds import Builds, Lease
 from cloudburst.rqwire.held import held
 from cloudburst.rqwire.leases import Leases, Loss, Outcome
 from cloudburst.rqwire.workers import Registration, queue_depth, workers
@@ -81,9 +81,10 @@ def test_client_and_workers_do_all_they_have_to_under_their_own_users(server: Re
     assert queue_depth(client.redis) == 0
     assert client.ledger.everything().breach_count == 0
     lease = Builds(worker, "n1", 10).take("an environment")
-    assert not isinstance(lease, tuple)
+    assert isinstance(lease, Lease)
     Builds(worker, "n1", 10).without_room("an environment", "w1")
     assert Builds(worker, "n1", 10).look("an environment") is not None
+    lease.release()
     registration.death()
     assert server.refused() == set()
 

@@ -10,7 +10,7 @@ import redis
 
 from cloudburst.model import EnsembleSpec
 from cloudburst.rqwire import nodes
-from cloudburst.rqwire.builds import Builds
+from cloudburst.rqwire.builds import Builds, Lease
 from cloudburst.rqwire.connection import out_of_memory
 from cloudburst.rqwire.ensembles import Ensembles, encode_description
 from cloudburst.rqwire.leases import Claim, Leases, Loss, Outcome
@@ -60,7 +60,9 @@ def test_accepted_jobs_run_and_new_ones_are_refused(server: RedisServer) -> None
     assert leases.finish([finished(claims[0]), failed(claims[1])]) == ["recorded"] * 2
     assert leases.give_back([Loss(claims[2]), Loss(claims[3], "lost its executor")]) == ["returned"] * 2
     assert len(leases.abandon("w1")) == 2
-    assert Builds(worker, "n1", 10).take("an environment") is not None
+    lease = Builds(worker, "n1", 10).take("an environment")
+    assert isinstance(lease, Lease)
+    lease.release()
     nodes.set_draining(operator, "n1", True)
     registration.heartbeat(busy=0, current_job="")
     assert registration.draining

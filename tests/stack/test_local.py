@@ -32,6 +32,7 @@ from cloudburst.stack.records import SERVICES
 from cloudburst.stack.settings import Wishes
 from cloudburst.stack.status import StackStatus
 from cloudburst.stack.status import status as read_status
+from tests.conftest import free_port
 from tests.wait import wait_until
 
 ANY_PORTS: dict[str, Any] = {"redis_port": 0, "file_port": 0, "influx_port": 0, "dash_port": 0}
@@ -579,9 +580,3 @@ def zombie(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,18 +1,24 @@
-"""A file store that stalls: a relay that lets answers through up to a number of bytes, and then waits."""
+"""A file store that is slow or stalls: a relay that delays answers, or lets so many bytes of them through."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
+import time
 
 
 class StallingRelay:
-    """Relays to a port of this machine; no answer is longer than ``limit_bytes`` until ``release``."""
+    """Relays to a port of this machine; no answer is longer than ``limit_bytes`` until ``release``.
 
-    def __init__(self, port: int, limit_bytes: int) -> None:
+    Each answer, or block of one, comes ``delay_s`` later.
+    """
+
+    def __init__(self, port: int, limit_bytes: int = sys.maxsize, *, delay_s: float = 0.0) -> None:
         self._port = port
         self._limit = limit_bytes
+        self._delay_s = delay_s
         self._released = threading.Event()
         self.stalled = threading.Event()
         """An answer has come to the limit."""
@@ -47,6 +53,7 @@ class StallingRelay:
         with contextlib.suppress(OSError), ours, theirs:
             sent = 0
             while block := theirs.recv(4096):
+                time.sleep(self._delay_s)
                 sent += len(block)
                 if sent > self._limit:
                     self.stalled.set()

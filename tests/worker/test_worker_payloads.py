@@ -19,6 +19,7 @@ from cloudburst.rqwire.ledger import Ledger
 from tests.wait import wait_until
 from tests.worker import payload
 from tests.worker.package_index import PackageIndex
+from tests.worker.stalling import StallingRelay
 
 MANY = 1000
 """More jobs than one claim looks at."""
@@ -96,8 +97,8 @@ def no_breach(stack) -> None:
     assert Ledger(stack.redis).everything().breach_count == 0
 
 
-def stock_job(stack, description: dict):
-    queue = Queue(connection=stack.redis, serializer=JSONSerializer)
+def stock_job(stack, description: dict, queue: str = "default"):
+    queue = Queue(queue, connection=stack.redis, serializer=JSONSerializer)
     return queue.enqueue("version.work", description)
 
 
@@ -188,6 +189,21 @@ def test_a_job_that_was_enqueued_after_a_new_worker_zip_never_runs_the_old_code(
         value_of(before[-1])
     assert stack.worker_process.poll() is None
     assert stack.worker_process.pid == pid
+
+
+def test_stock_jobs_run_where_the_file_store_takes_its_time_to_answer(stack, post):
+    relay = StallingRelay(stack.filestore_port, delay_s=0.3)
+    post("far-0")
+    worker = stack.worker(state="far", CLOUDBURST_QUEUE="far", FILE_HOST_PORT=str(relay.port))
+    try:
+        for round_ in range(3):
+            post(f"far-{round_}")
+            jobs = [stock_job(stack, {}, "far") for _ in range(3)]
+            assert {value_of(job)["version"] for job in jobs} == {f"far-{round_}"}
+    finally:
+        worker.terminate()
+        worker.wait(10)
+        relay.close()
 
 
 def test_running_stock_jobs_are_not_disturbed_by_a_new_worker_zip(stack, post, tmp_path):

@@ -35,6 +35,7 @@ class Current:
         self._asking_since = 0.0
         self._asked_at = 0.0
         self._answer: str | Unusable | None = None
+        self._away = False
         threading.Thread(target=self._serve, name="current", daemon=True).start()
 
     def digest(self, since: float) -> str | Unusable | None:
@@ -49,6 +50,11 @@ class Current:
                 self._wanted = True
                 self._changed.notify()
             return None
+
+    def asks(self, since: float) -> bool:
+        """Whether an answer that is good for ``since`` is on its way: the file store is there, but slow."""
+        with self._changed:
+            return not self._away and (self._answer is None or self._asked_at < since)
 
     def close(self) -> None:
         """Ask no more."""
@@ -67,13 +73,14 @@ class Current:
             answer = self._ask()
             with self._changed:
                 self._asking_since = 0.0
-                if answer is None:
+                self._away = answer is None
+                if answer is not None:
+                    self._asked_at, self._answer = asked_at, answer
+            self._called()
+            if answer is None:
+                with self._changed:
                     self._wanted = True
                     self._changed.wait_for(lambda: self._closed, AGAIN_S)
-                else:
-                    self._asked_at, self._answer = asked_at, answer
-            if answer is not None:
-                self._called()
 
     def _ask(self) -> str | Unusable | None:
         try:

@@ -18,6 +18,10 @@ PAUSE_S = 0.002
 HOLD_S = 0.05
 """A claim whose payload is not ready goes back after so long: most of what is there is ready by then."""
 
+ASKED_S = 5.0
+"""A claim that waits to learn which worker.zip is current goes back after so long. It must not do so sooner:
+what is learnt is good for this claim, but not for the next one."""
+
 AHEAD_OF_NEED = 2
 """So many payloads are prepared at a time before a job of theirs is next."""
 
@@ -123,7 +127,8 @@ class Placing:
         """Return a claim whose payload takes longer; whether it is time to. What has begun is kept."""
         if claim.decided is not None:
             return False
-        now, hold_until = time.monotonic(), claim.claimed_at + HOLD_S
+        asked = self._provisioner.asks(claim.payload, claim.claimed_at)
+        now, hold_until = time.monotonic(), claim.claimed_at + (ASKED_S if asked else HOLD_S)
         if now < hold_until:
             self._hold_until = min(self._hold_until, hold_until)
             return False

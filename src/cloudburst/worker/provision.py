@@ -126,6 +126,10 @@ class Provisioner:
         self._thread(lambda: self._prepare(payload, preparation))
         return None
 
+    def asks(self, payload: str, since: float) -> bool:
+        """Whether it will be known in a moment which payload that is."""
+        return not payload and self._current.asks(since)
+
     def close(self) -> None:
         """Stop builds that are under way."""
         self._stop.set()
