@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import threading
 
 import pytest
 
 from tests.chaos.proxy import AFTER, ANSWERED, BEFORE
 from tests.chaos.world import Run, Worker, World
+from tests.points.misbehaving import Misbehaving, Write
 from tests.wait import wait_until
 
 SCRIPT_PHASES = [
@@ -118,6 +121,32 @@ def test_jobs_that_do_not_end_in_time_go_back_and_cost_no_attempt(world: World, 
     assert_gone_cleanly(world, worker)
     assert world.redis.lrange("rq:queue:default", 0, -1) == [f"{run.ensemble}-0".encode()]
     assert world.redis.hget(f"rq:job:{run.ensemble}-0", "cb_attempt") == b"0"
+
+
+def test_what_has_ended_is_recorded_also_if_told_twice_while_its_points_are_on_their_way(world: World):
+    arrived, slow = threading.Event(), Misbehaving()
+
+    def behave(write: Write) -> None:
+        arrived.set()
+        slow.over.wait(10)
+        write.reply(*write.pass_on(f"http://127.0.0.1:{world.stack.points_port}"))
+
+    slow.behave = behave
+    worker = world.worker(slots=1, INFLUX_URL=slow.url, CLOUDBURST_GRACE_S="30")
+    run = world.submit(1, points=3)
+    assert arrived.wait(20)
+
+    worker.terminate()
+    wait_until(lambda: "stopping" in world.log(worker), what="the worker to hear it")
+    worker.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.process.wait(0.5)
+    slow.over.set()
+
+    assert_gone_cleanly(world, worker)
+    slow.end()
+    assert [record.state for record in world.finish(run)] == ["finished"]
+    assert len(run.starts()) == 1
 
 
 def test_sigterm_while_redis_is_away_ends_the_worker_all_the_same(world: World):

@@ -112,7 +112,7 @@ def test_cancel_ends_waiting_and_running_jobs(local, model):
 
 
 def test_a_client_that_is_interrupted_loses_nothing(local, model):
-    ensemble = submit(local, model, "worker.sleep", '{"s": 0.5}\n' * 8)
+    ensemble = submit(local, model, "worker.sleep", '{"s": 0.5}\n' * 24)
     watching = subprocess.Popen(
         [BIN / "cloudburst", "watch", ensemble], env=local.environ, stderr=subprocess.PIPE, text=True
     )

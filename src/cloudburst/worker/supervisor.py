@@ -309,7 +309,7 @@ class Worker:
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if self._stopping:
-            self._stop_by = 0.0  # asked twice: now
+            self._stop_by = min(self._stop_by, time.monotonic())  # asked twice: now
             return
         log.info("worker %s: %s, stopping", self._name, signal.Signals(number).name)
         self._stopping = True
