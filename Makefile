@@ -29,8 +29,8 @@ stop: setup ## Stop the local stack; results and files stay
 	@./buildstack.sh --local -d
 
 test: lint ## Everything that .ci/run checks: lint, types, layers, tests
-	@# Most tests wait more than they compute; those of the swarm take both CPUs for themselves.
-	@failed=; set -x; $(BIN)/pytest -n 2 --dist loadfile -m "not swarm" || failed=yes; \
+	@# Most tests wait more than they compute; those of the swarm have the machine for themselves.
+	@failed=; set -x; $(BIN)/pytest -n 3 --dist loadfile -m "not swarm" || failed=yes; \
 	$(BIN)/pytest -m swarm || failed=yes; [ -z "$$failed" ]
 
 test-swarm: setup-dev ## The tests that need Docker and virtual machines, only: as root, on Linux
