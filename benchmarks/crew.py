@@ -23,7 +23,7 @@ from cloudburst import names
 from cloudburst.config import WorkerConfig
 from cloudburst.model import PayloadSettings, Provenance
 from cloudburst.rqwire.leases import Claim
-from cloudburst.worker import executor
+from cloudburst.worker.inside import frames, values
 from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.runtime import Runtime
 from cloudburst.worker.supervisor import Worker
@@ -81,13 +81,13 @@ class SleepingExecutor(ExecutorProcess):
 
     def _take(self) -> None:
         claim = self._taken = self._left.popleft()
-        _, (description,), _ = executor.decode(claim.data, False)
+        _, (description,), _ = values.decode(claim.data, False)
         seconds, started = description["seconds"], time.time()
         self._clock.at(time.monotonic() + seconds, lambda: self._end(claim, started, seconds))
 
     def _end(self, claim: Claim, started: float, seconds: float) -> None:
         header = {"state": "finished", "started": started, "duration": seconds, "order": claim.order}
-        frame = executor.pack(executor.DONE, json.dumps(header | {"rss_mb": 1}).encode() + b"\nnull")
+        frame = frames.pack(frames.DONE, json.dumps(header | {"rss_mb": 1}).encode() + b"\nnull")
         with self._lock:
             if self._theirs.fileno() == -1:  # killed in its sleep
                 return

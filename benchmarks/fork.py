@@ -18,7 +18,7 @@ import noop
 import payloads
 import peers
 import services
-from cloudburst.worker import executor
+from cloudburst.worker.inside import lifelines
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "client" / "example"
 MODULE = f"import wntr\nfrom influxdb_client import InfluxDBClient\n{payloads.MODULE}"
@@ -36,7 +36,7 @@ GOALS = [
 
 BARE = f"""
 import json, os, sys, time
-os.nice({executor.NICE})
+os.nice({lifelines.NICE})
 sys.path.insert(0, sys.argv[1])
 import worker
 jobs = int(sys.argv[2])

@@ -18,7 +18,8 @@ import pytest
 from cloudburst.model import PayloadSettings, Provenance
 from cloudburst.points import line
 from cloudburst.rqwire.leases import Claim
-from cloudburst.worker import executor, foreground, interpreters, process
+from cloudburst.worker import inside, interpreters, process
+from cloudburst.worker.inside import frames
 from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.runtime import Runtime
 from tests.wait import wait_until
@@ -64,9 +65,9 @@ class Running:
         return json.loads(head), body
 
     def _read(self):
-        frames, self.alive = self.process.frames()
-        self.points += [body for kind, body in frames if kind == executor.POINTS]
-        self._done += [body for kind, body in frames if kind == executor.DONE]
+        received, self.alive = self.process.frames()
+        self.points += [body for kind, body in received if kind == frames.POINTS]
+        self._done += [body for kind, body in received if kind == frames.DONE]
         return self._done
 
 
@@ -137,7 +138,7 @@ def test_a_failure_carries_the_users_traceback_and_all_output(start):
     header, output = running.call("worker.say", {"n": 2})
 
     assert header["error"] == "ValueError: after 2"
-    assert "executor.py" not in header["traceback"]
+    assert str(Path(inside.START).parent) not in header["traceback"]
     assert 'raise ValueError("after %s"' in header["traceback"]
     for text in (b"to stdout", b"to stderr", b"from a child", b"to the log"):
         assert output.count(text) == 1
@@ -341,6 +342,9 @@ def test_the_executor_runs_on_every_python_of_this_machine(start):
     assert sums == [3] * len(pythons) != []
 
 
-@pytest.mark.parametrize("module", [executor, foreground, line])
-def test_what_runs_in_the_payloads_interpreter_has_the_syntax_of_python_3_8(module):
-    ast.parse(Path(module.__file__).read_text(), feature_version=(3, 8))
+INSIDE = sorted(Path(inside.START).parent.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", [*INSIDE, Path(line.__file__)], ids=lambda file: file.stem)
+def test_what_runs_in_the_payloads_interpreter_has_the_syntax_of_python_3_8(file):
+    ast.parse(file.read_text(), feature_version=(3, 8))

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cloudburst.points import line
-from cloudburst.worker import executor, foreground, interpreters
+from cloudburst.worker import inside, interpreters
+from cloudburst.worker.inside import foreground
 from tests.worker import payload
 
 PYTHONS = [found.path for found in interpreters.installed(os.environ)]
@@ -52,7 +53,6 @@ class Run:
         answer.unlink(missing_ok=True)
         python = order.pop("python", PYTHONS[0])
         whole = {
-            "executor": executor.__file__,
             "results": line.__file__,
             "payload": str(payload_dir),
             "data": json.dumps([function, None, [description], {}]),
@@ -62,7 +62,7 @@ class Run:
             "answer": str(answer),
         }
         (payload_dir.parent / "order.json").write_text(json.dumps(whole | order))
-        argv = [str(python), foreground.__file__, str(payload_dir.parent / "order.json")]
+        argv = [str(python), inside.START, str(payload_dir.parent / "order.json")]
         done = subprocess.run(
             argv, cwd=scratch, input=typed, capture_output=True, text=True, timeout=60, check=False
         )
@@ -112,8 +112,7 @@ def test_failures_are_those_of_the_executor_without_our_frames(payload_dir, func
     assert run.answer["state"] == "failed"
     assert run.answer["error"].startswith(error)
     assert traceback in run.err
-    assert Path(foreground.__file__).name not in run.err
-    assert Path(executor.__file__).name not in run.err
+    assert str(Path(inside.START).parent) not in run.err
 
 
 def test_leaving_the_debugger_leaves_no_answer(payload_dir):

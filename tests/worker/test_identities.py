@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cloudburst.worker import inside
 from tests.wait import wait_until
 from tests.worker import payload
 from tests.worker.conftest import MiniStack
@@ -371,4 +372,4 @@ def owns(process: psutil.Process, pid: int) -> bool:
 
 def executors(pid: int) -> list[psutil.Process]:
     living = [process for process in psutil.Process(pid).children(recursive=True) if not is_gone(process)]
-    return [process for process in living if any("executor.py" in part for part in process.cmdline())]
+    return [process for process in living if any(inside.START in part for part in process.cmdline())]

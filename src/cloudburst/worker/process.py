@@ -19,8 +19,9 @@ from cloudburst import names
 from cloudburst.points import line
 from cloudburst.rqwire.asked import NOTHING, Callback
 from cloudburst.rqwire.leases import Claim
-from cloudburst.worker import executor, memory
+from cloudburst.worker import inside, memory
 from cloudburst.worker.identities import Identity
+from cloudburst.worker.inside import frames
 from cloudburst.worker.runtime import Runtime
 
 QUEUE_BYTES = 1 << 18
@@ -78,12 +79,12 @@ class ExecutorProcess:
         self.control, theirs = socket.socketpair()
         # Messages keep their bounds in this one, and we hold both ends: what the executor has not taken from
         # it, we can take back.
-        self._queue, self._queue_end = socket.socketpair(socket.AF_UNIX, executor.QUEUE_KIND)
+        self._queue, self._queue_end = socket.socketpair(socket.AF_UNIX, frames.QUEUE_KIND)
         self._queue.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, QUEUE_BYTES)
         self._queue.setblocking(False)
         lifeline, self._lifeline = os.pipe()
         fds = [theirs.fileno(), self._queue_end.fileno(), lifeline]
-        argv = [runtime.python, executor.__file__, *fds, scratch]
+        argv = [runtime.python, inside.START, *fds, scratch]
         argv += [line.__file__, json.dumps(runtime.settings.preload)]
         try:
             self.process = subprocess.Popen(
@@ -121,7 +122,7 @@ class ExecutorProcess:
             self._kept_dir.mkdir(exist_ok=True)
             self._kept_dir.chmod(0o1733)
         told = {"payload": str(runtime.payload_dir), "settings": settings, "environ": runtime.environ}
-        self.control.sendall(executor.pack(executor.TAKE_ON, json.dumps(told).encode()))
+        self.control.sendall(frames.pack(frames.TAKE_ON, json.dumps(told).encode()))
         self.runtime = runtime
         self.stands_in = False
 
@@ -140,9 +141,9 @@ class ExecutorProcess:
         if claim.asked is not NOTHING:
             header["asked"] = _asked(claim)
             header["stopped"] = claim.decided is not None
-        number = executor.ORDER.pack(claim.order)
+        number = frames.ORDER.pack(claim.order)
         message = json.dumps(header).encode() + b"\n" + claim.data
-        if len(number) + len(message) > executor.MESSAGE_LIMIT:
+        if len(number) + len(message) > frames.MESSAGE_LIMIT:
             message = json.dumps({"file": str(self._written(message))}).encode()
         try:
             self._queue.send(number + message)
@@ -167,8 +168,8 @@ class ExecutorProcess:
         """
         orders: set[int] = set()
         with contextlib.suppress(BlockingIOError):
-            while start := self._queue_end.recv(executor.ORDER.size, socket.MSG_DONTWAIT):
-                orders.update(executor.ORDER.unpack(start))  # the rest of the message is dropped
+            while start := self._queue_end.recv(frames.ORDER.size, socket.MSG_DONTWAIT):
+                orders.update(frames.ORDER.unpack(start))  # the rest of the message is dropped
         self.jobs -= len(orders)
         return orders
 
@@ -183,7 +184,7 @@ class ExecutorProcess:
             pass
         except ConnectionError:
             alive = False
-        return executor.split(self._buffer), alive
+        return frames.split(self._buffer), alive
 
     def output_size(self) -> int:
         """Bytes of output of the running job that are in the file."""

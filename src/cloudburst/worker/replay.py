@@ -21,7 +21,8 @@ from cloudburst.model import Endpoints, JobRecord
 from cloudburst.points import line
 from cloudburst.points.sink import Sink
 from cloudburst.rqwire.jobs import KnownJob
-from cloudburst.worker import executor, foreground
+from cloudburst.worker import inside
+from cloudburst.worker.inside import foreground
 from cloudburst.worker.process import ending
 from cloudburst.worker.runtime import Runtime, executor_environ
 
@@ -72,7 +73,6 @@ def replay(
         order.write_text(
             json.dumps(
                 {
-                    "executor": executor.__file__,
                     "results": line.__file__,
                     "payload": str(runtime.payload_dir),
                     "preload": runtime.settings.preload,
@@ -84,7 +84,7 @@ def replay(
             )
         )
         variables = _executor_environ(runtime, where, sink.url, environ) | _job_environ(job, scratch)
-        argv = [str(runtime.python), foreground.__file__, str(order)]
+        argv = [str(runtime.python), inside.START, str(order)]
         status = _in_foreground(argv, variables, scratch)
         if not answer.exists():
             if status in {foreground.LEFT, -signal.SIGINT}:

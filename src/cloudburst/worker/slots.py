@@ -18,9 +18,10 @@ from typing import Literal
 from cloudburst import names
 from cloudburst.config import WorkerConfig
 from cloudburst.rqwire.leases import Claim, Loss, Outcome
-from cloudburst.worker import executor, memory, process
+from cloudburst.worker import memory, process
 from cloudburst.worker.ahead import Ahead
 from cloudburst.worker.identities import Identities
+from cloudburst.worker.inside import frames
 from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.recorder import Recorder
 from cloudburst.worker.runtime import Runtime, Unusable, executor_environ
@@ -177,9 +178,9 @@ class Slots:
 
     def _read(self, slot: Slot) -> bool:
         """Take what the slot's executor has sent; whether it is still there."""
-        frames, alive = _executor(slot).frames()
-        for kind, body in frames:
-            if kind == executor.POINTS:
+        received, alive = _executor(slot).frames()
+        for kind, body in received:
+            if kind == frames.POINTS:
                 slot.points.append(body)
             elif not self._ended(slot, body):
                 alive = False

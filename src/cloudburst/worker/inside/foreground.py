@@ -1,11 +1,9 @@
 """Runs one job in the foreground, in the payload's own interpreter, for ``cloudburst replay``.
 
-Like the executor, beside which it lies and most of which it uses, it is one file that needs nothing but the
-standard library and runs on Python 3.8 and later. It is started as ``python foreground.py ORDER``, in the
-job's scratch directory and with the job's variables. ORDER is a JSON file:
+It is started as ``python __main__.py ORDER``, in the job's scratch directory and with the job's variables.
+ORDER is a JSON file:
 
 ===========  =========================================================================
-executor     path of ``executor.py``
 results      path of the file that is ``cloudburst.results`` in a job
 payload      directory of the payload
 preload      modules that are imported before those of the payload can be found
@@ -23,7 +21,6 @@ from __future__ import annotations
 import bdb
 import contextlib
 import faulthandler
-import importlib.util
 import inspect
 import json
 import logging
@@ -35,10 +32,15 @@ import time
 import traceback
 from typing import Any, Callable, Dict, Optional
 
+from .failures import Failure, ours
+from .payload import Payload, find_first, preload
+from .stub import load_results
+from .values import decode, encode
+
 LEFT = 130
 """Exit status when the user interrupted the job or left the debugger."""
 
-NOT_STEPPED = ["__main__", "asyncio", "asyncio.*", "concurrent.*", "selectors", "importlib.*"]
+NOT_STEPPED = ["__main__", __name__, "asyncio", "asyncio.*", "concurrent.*", "selectors", "importlib.*"]
 """Modules whose code is not what the user wants to step through."""
 
 _MEASUREMENT = re.compile(r"(?:\\.|[^, ])*")
@@ -59,16 +61,6 @@ class Points:
             self.counts[name] = self.counts.get(name, 0) + 1
             if self._show:
                 print("point: " + line, file=sys.stderr)  # noqa: T201 (what -v asks for)
-
-
-def load(path: str, name: str) -> Any:
-    """The module in that file; user code does not see it among its own."""
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def call(function: Callable[..., Any], args: Any, kwargs: Any, debug: bool) -> Any:
@@ -100,48 +92,59 @@ class Stepping:
 
 def without_ours(error: BaseException) -> BaseException:
     """The same error; its traceback begins where the user's part does."""
-    ours = {__file__, bdb.__file__, pdb.__file__}
+    debuggers = {bdb.__file__, pdb.__file__}
     found = error.__traceback__
-    while found is not None and found.tb_frame.f_code.co_filename in ours:
+    while found is not None and (
+        ours(found.tb_frame.f_code.co_filename) or found.tb_frame.f_code.co_filename in debuggers
+    ):
         found = found.tb_next
     return error.with_traceback(found or error.__traceback__)
 
 
-def run(order: Dict[str, Any], executor: Any, results: Any) -> Dict[str, Any]:
+def run(order: Dict[str, Any], results: Any) -> Dict[str, Any]:
     """How the job ended: state, value or error; KeyboardInterrupt and BdbQuit are let through."""
-    payload = executor.Payload(order["payload"])
+    payload = Payload(order["payload"])
     points = Points(order["show_points"])
     results.install(points.take)
     started = time.perf_counter()
     answer: Dict[str, Any] = {"state": "finished", "points": points.counts}
     try:
-        name, args, kwargs = executor.decode(order["data"].encode(), False)
+        name, args, kwargs = decode(order["data"].encode(), False)
         value = call(payload.function(name), args, kwargs, order["debug"])
-        answer["value"] = json.loads(executor.encode(value))
+        answer["value"] = json.loads(encode(value))
     except (KeyboardInterrupt, bdb.BdbQuit):
         raise
     except BaseException as error:  # noqa: BLE001 (sys.exit of user code is a failure too)
-        failure = executor.Failure(without_ours(error), payload)
+        failure = Failure(without_ours(error), payload)
         answer.update(state="failed", error=failure.error, fingerprint=failure.fingerprint)
         sys.stdout.flush()
         print(failure.traceback.rstrip(), file=sys.stderr)  # noqa: T201
         if order["debug"]:
-            look_around(error, executor)
+            look_around(error)
     answer["seconds"] = time.perf_counter() - started
     results.uninstall()
     return answer
 
 
-def look_around(error: BaseException, executor: Any) -> None:
+def look_around(error: BaseException) -> None:
     """Let the user look at what has been raised, in the frames where it was."""
     found: Optional[Any] = error.__traceback__
-    while found is not None and found.tb_frame.f_code.co_filename == executor.__file__:
+    while found is not None and ours(found.tb_frame.f_code.co_filename):
         found = found.tb_next
     if found is not None:
         pdb.post_mortem(found)
 
 
 def main() -> int:
+    """The exit status: 0 when the answer tells how the job ended."""
+    try:
+        return _answer()
+    except Exception:  # noqa: BLE001 (ours, not the user's)
+        traceback.print_exc()
+        return 2
+
+
+def _answer() -> int:
     with open(sys.argv[1], encoding="utf-8") as file:
         order = json.load(file)
     faulthandler.enable(all_threads=False)
@@ -149,24 +152,13 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    executor = load(order["executor"], "executor")
-    results = executor._load_results(order["results"])
-    del sys.path[0]
-    ahead = executor.preload(order["preload"])
-    executor.find_first(order["payload"], ahead)
+    results = load_results(order["results"])
+    ahead = preload(order["preload"])
+    find_first(order["payload"], ahead)
     try:
-        answer = run(order, executor, results)
+        answer = run(order, results)
     except (KeyboardInterrupt, bdb.BdbQuit):
         return LEFT
     with open(order["answer"], "w", encoding="utf-8") as file:
         json.dump(answer, file)
     return 0
-
-
-if __name__ == "__main__":
-    try:
-        status = main()
-    except Exception:  # noqa: BLE001 (ours, not the user's)
-        traceback.print_exc()
-        status = 2
-    sys.exit(status)

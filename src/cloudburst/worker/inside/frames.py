@@ -1,0 +1,56 @@
+"""What the worker and an executor say to each other: the only part of this folder that both import.
+
+One socket between them keeps the bounds of messages; each message is a job: eight bytes by which the worker
+recognises it, JSON header, newline, data as the client's serializer wrote it. If that is large, the header
+names a file that holds all but the eight bytes. It is taken when its turn has come, not before: the worker
+may take the others back.
+
+The other socket is a stream of frames: four bytes of length (big endian), one byte of kind, then the body.
+
+====  ==============================================================================
+kind  body
+====  ==============================================================================
+P     points of the running job, in line protocol
+D     JSON header, newline, the returned value as JSON; or the captured output
+T     from the worker, once and before any job: the payload's directory, its settings and variables, as JSON.
+      Not through the queue, from which the worker may take back what we have not taken
+====  ==============================================================================
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+
+HEADER = struct.Struct(">IB")
+ORDER = struct.Struct(">Q")
+POINTS, DONE, TAKE_ON = b"PDT"
+QUEUE_KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
+INLINE_BYTES = 32 * 1024 if sys.platform == "linux" else 1024
+"""Data of a job that goes into a message; more goes into a file."""
+MESSAGE_LIMIT = INLINE_BYTES + 4096
+VALUE_LIMIT = 64 * 1024
+"""Bytes of a returned value as JSON."""
+OUTPUT_LIMIT = 64 * 1024
+"""Bytes of output that go with a failure."""
+
+
+def pack(kind: int, body: bytes) -> bytes:
+    """One frame."""
+    return HEADER.pack(len(body), kind) + body
+
+
+def split(buffer: bytearray) -> list[tuple[int, bytes]]:
+    """Take the complete frames off the front of a bytearray: a list of (kind, body)."""
+    frames = []
+    offset = 0
+    while len(buffer) - offset >= HEADER.size:
+        length, kind = HEADER.unpack_from(buffer, offset)
+        end = offset + HEADER.size + length
+        if len(buffer) < end:
+            break
+        frames.append((kind, bytes(buffer[offset + HEADER.size : end])))
+        offset = end
+    del buffer[:offset]
+    return frames

@@ -1,0 +1,49 @@
+"""The directories that jobs run in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import stat
+import tempfile
+
+
+class Scratch:
+    """The directory that a job runs in: empty when it begins, whatever the one before has done to its own."""
+
+    def __init__(self, parent: str) -> None:
+        self.parent = parent
+        self.directory = ""
+        self._made = 0
+
+    def enter(self) -> None:
+        """Go into an empty directory, which is the one for temporary files, too."""
+        try:
+            os.chdir(self.directory)
+        except OSError:  # it is gone, or there was none yet
+            self._made += 1
+            self.directory = os.path.join(self.parent, "job-%d" % self._made)
+            os.mkdir(self.directory, 0o700)
+            os.chdir(self.directory)
+        os.environ["TMPDIR"] = os.environ["TEMP"] = os.environ["TMP"] = self.directory
+        tempfile.tempdir = None
+
+    def clean(self) -> None:
+        """An empty directory serves the next job, too; any other is removed."""
+        with contextlib.suppress(OSError):
+            if not os.listdir(self.directory) and stat.S_IMODE(os.stat(self.directory).st_mode) == 0o700:
+                return
+        os.chdir(self.parent)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.directory = ""
+
+    def keep(self, kept: str) -> str:
+        """Copy what the job has left in it to where it stays; a line that says where."""
+        try:
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(self.directory, kept, symlinks=True)
+        except OSError as error:
+            return "\nIts scratch directory could not be kept: %s\n" % error
+        return "\nIts scratch directory was kept: %s:%s\n" % (socket.gethostname(), kept)
