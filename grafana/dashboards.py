@@ -224,7 +224,7 @@ def ensemble_panels() -> Iterator[Panel]:
     """One ensemble: how far it is, how fast, what failed, what came out."""
     yield stat(
         "State",
-        "waiting, running, done; cancelled; failed: none of its jobs can run; submitting: more jobs come",
+        "submitting: more jobs come; running, done; cancelled; failed: none of its jobs can run",
         latest("state", where=ONE, measurement=ENSEMBLE),
         width=4,
         is_text=True,

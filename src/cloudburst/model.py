@@ -13,8 +13,9 @@ from cloudburst.errors import ConfigError
 JobState = Literal["finished", "failed", "cancelled"]
 """How a job can end. Before that it is waiting or running."""
 
-EnsembleState = Literal["submitting", "open", "cancelled", "failed"]
-"""``failed``: no job of it can run (its environment or its function is broken); the error says why."""
+EnsembleState = Literal["submitting", "running", "done", "failed", "cancelled"]
+"""``submitting``: more jobs may come; ``running``: jobs wait or run; ``done``: each job has ended, however;
+``failed``: no job of it can run (its environment or its function is broken), the error says why."""
 
 JobDescription = Mapping[str, Any]
 """A JSON object; the single argument of the user's function."""
@@ -70,6 +71,8 @@ class EnsembleSpec:
     """How often a job whose function raised is run again."""
     max_attempts: int = 3
     """How often a job may lose its executor or worker before it is set aside."""
+    seed: int | None = None
+    """From which the random numbers of its jobs are derived, from 0, below 2**63; None: a random one."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,10 @@ class EnsembleStatus:
     """What the workers are doing before the first job can start, such as building the environment."""
     appended_at: float = 0.0
     """When jobs were last accepted, Unix time in seconds."""
+    seed: int = 0
+    """From which the random numbers of its jobs are derived."""
+    warnings: tuple[str, ...] = ()
+    """What its user should know although its jobs went on; at most 10, each once, the first first."""
 
     @property
     def ended(self) -> int:

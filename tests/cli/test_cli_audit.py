@@ -19,7 +19,7 @@ def test_audit_prints_counts_and_says_that_all_is_well(shell: Shell):
     assert title.split() == [
         "ensemble", "state", "jobs", "waiting", "running", "finished", "failed", "cancelled", "breaches",
     ]  # fmt: skip
-    assert row.split() == [ensemble.id, "open", "4", "0", "0", "2", "2", "0", "0"]
+    assert row.split() == [ensemble.id, "done", "4", "0", "0", "2", "2", "0", "0"]
     assert of_all.stdout.splitlines() == [title, row, "queue default: 0 waiting, 0 running"]
     assert of_one.stderr == of_all.stderr == "nothing is lost, nothing is doubled\n"
 

@@ -54,6 +54,7 @@ def test_provenance_is_json_with_the_lock_and_the_counts_of_each_environment(she
     assert told == {
         "ensemble": ensemble,
         "function": "worker.work",
+        "seed": shell.stack.ensemble("floods").status().seed,
         "jobs": 5,
         "waiting": 2,
         "running": 0,
@@ -104,6 +105,7 @@ def test_the_page_says_what_the_ensemble_is_and_what_ran_on_what(shell):
     assert (page["function"], page["state"]) == ("worker.work", "running")
     assert page["limits"] == "1 min 30 s per job, 2 retries, 3 attempts"
     assert page["payload"] == digest
+    assert page["seed"] == str(shell.stack.ensemble("floods").status().seed)
     assert page["jobs"].startswith("1 of 4 done")
     assert (
         f"1 finished with {digest:.12} on environment eeeeeeeeeeee, Python 3.11.7, CloudBurst 0.1.0, image "

@@ -63,10 +63,22 @@ def test_submit_refuses_what_cannot_be_meant(shell):
 
 
 def test_submit_passes_its_options_on(shell):
-    done = shell(*SUBMIT, "--timeout", "1.5h", "--retries", "2", "--max-attempts", "1", stdin="{}\n")
+    options = ("--timeout", "1.5h", "--retries", "2", "--max-attempts", "1", "--seed", "7")
+    done = shell(*SUBMIT, *options, stdin="{}\n")
 
     fields = shell.redis.hgetall(f"cb:ens:{done.stdout.strip()}")
     assert (fields[b"timeout"], fields[b"retries"], fields[b"max_attempts"]) == (b"5400", b"2", b"1")
+    assert fields[b"seed"] == b"7"
+
+
+def test_cancel_of_a_complete_ensemble_says_that_it_is_done(shell):
+    with shell.worker(double):
+        ensemble = shell(*SUBMIT, "--watch", stdin='{"seed": 1}\n').stdout.strip()
+
+    done = shell("cancel", ensemble)
+
+    assert (done.returncode, done.stdout) == (0, "0\n")
+    assert done.stderr == f"{ensemble} is done: no job of it was left to cancel\n"
 
 
 def test_submit_and_watch_in_one_prints_only_the_id_on_stdout(shell):

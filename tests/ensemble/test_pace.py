@@ -12,7 +12,7 @@ from cloudburst.pace import Pace, duration, sentence
 NEW = EnsembleStatus(
     id="floods-abc123",
     name="floods",
-    state="open",
+    state="running",
     payload="",
     function="worker.work",
     total=1_000,

@@ -92,15 +92,15 @@ def test_a_client_that_is_killed_leaves_an_ensemble_that_can_be_resumed(stack, k
         return
     before = stack.ensemble("floods").status()
     assert before.total % submission.CHUNK_JOBS == 0
-    assert ("done" in out) <= (before.state == "open")
-    assert (before.state == "open") <= (before.total == TOTAL)
+    assert ("done" in out) <= (before.state == "running")
+    assert (before.state == "running") <= (before.total == TOTAL)
     account = stack.ensemble("floods").audit()
     assert (account.breaches, account.waiting) == ((), before.total)
 
     resumed = submit(stack, seeds(TOTAL), resume=True)
 
     account = resumed.audit()
-    assert (account.breaches, account.waiting, account.state) == ((), TOTAL, "open")
+    assert (account.breaches, account.waiting, account.state) == ((), TOTAL, "running")
     assert len(stack.ensembles()) == 1
     data = stack._queue.redis.hget(f"rq:job:{resumed.id}-{TOTAL - 1}", "data")
     assert json.loads(data)[2] == [{"seed": TOTAL - 1}]
@@ -186,6 +186,23 @@ def test_other_settings_are_refused_by_name(stack, monkeypatch, model):
     assert floods.status().state == "submitting"
 
 
+def test_a_seed_is_compared_if_it_is_given(stack, monkeypatch):
+    floods = broken_off(stack, monkeypatch, 1_001, seed=7)
+
+    with pytest.raises(EnsembleError, match=r"with other settings: seed: 7, not 8$"):
+        submit(stack, seeds(2_000), resume=True, seed=8)
+    submit(stack, seeds(2_000), resume=True)
+    submit(stack, seeds(2_000), resume=True, seed=7)
+
+    assert (floods.status().seed, floods.status().total) == (7, 2_000)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.5, "7"])
+def test_what_is_no_seed_is_refused(stack, seed):
+    with pytest.raises(EnsembleError, match=r"^seed: should be a whole number from 0, below 2\*\*63, got "):
+        submit(stack, seeds(10), seed=seed)
+
+
 def test_a_cancelled_ensemble_is_not_resumed(stack, monkeypatch):
     floods = broken_off(stack, monkeypatch, 1_001)
     floods.cancel()
@@ -236,7 +253,7 @@ def test_several_clients_may_resume_at_once_while_the_first_one_lives(stack, mon
     (floods,) = stack.ensembles()
     assert ended == [floods.id] * 4
     account = floods.audit()
-    assert (account.breaches, account.waiting, account.state) == ((), 6_000, "open")
+    assert (account.breaches, account.waiting, account.state) == ((), 6_000, "running")
 
 
 def test_a_client_with_other_jobs_is_refused_by_what_the_first_appends_meanwhile(stack, monkeypatch):

@@ -61,7 +61,7 @@ def test_an_ensemble_that_failed_as_a_whole_goes_on_where_it_had_not_started(ens
     assert ensembles.upgrade(ensemble, "new") == 5
 
     status = ensembles.status(ensemble)
-    assert (status.state, status.error, status.failed, status.waiting) == ("open", "", 1, 5)
+    assert (status.state, status.error, status.failed, status.waiting) == ("running", "", 1, 5)
     assert sorted(claim.job_index for claim in worker.claim(9)) == [1, 2, 3, 4, 5]
 
 
@@ -69,7 +69,7 @@ def test_a_worker_that_finds_the_old_payload_broken_does_not_fail_the_upgraded_e
     ensembles.upgrade(ensemble, "new")
 
     assert ensembles.fail(ensemble, "broken", payload="old") == 0
-    assert ensembles.status(ensemble).state == "open"
+    assert ensembles.status(ensemble).state == "running"
     assert ensembles.fail(ensemble, "broken", payload="new") == 6
 
 

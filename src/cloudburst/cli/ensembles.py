@@ -42,6 +42,10 @@ ensemble_argument = click.argument("name", metavar="ENSEMBLE")
     help="Set a job aside that has taken its executor down so often.",
 )  # fmt: skip
 @click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1),
+    help="Derive the random numbers of each job from this [default: a random one, which is recorded].",
+)  # fmt: skip
+@click.option(
     "--resume", is_flag=True, help="Append what is missing to the ensemble NAME whose submission broke off."
 )
 @click.option("-w", "--watch", "then_watch", is_flag=True, help="Watch it afterwards.")
@@ -55,6 +59,7 @@ def submit(
     timeout: float | None,
     retries: int,
     max_attempts: int,
+    seed: int | None,
     resume: bool,
     then_watch: bool,
     stack_name: str | None,
@@ -85,6 +90,7 @@ def submit(
             timeout_s=timeout,
             retries=retries,
             max_attempts=max_attempts,
+            seed=seed,
             resume=resume,
         )
     total = ensemble.status().total
@@ -163,4 +169,8 @@ def cancel(name: str, stack_name: str | None) -> None:
     \b
     cloudburst cancel floods
     """
-    click.echo(Stack.connect(stack_name).ensemble(name).cancel())
+    ensemble = Stack.connect(stack_name).ensemble(name)
+    count = ensemble.cancel()
+    click.echo(count)
+    if count == 0:
+        click.echo(f"{ensemble.id} is {ensemble.status().state}: no job of it was left to cancel", err=True)

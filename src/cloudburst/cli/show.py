@@ -10,7 +10,6 @@ import click
 
 from cloudburst.cli import tables
 from cloudburst.cli.options import stack_option
-from cloudburst.cli.status import state_word
 from cloudburst.ensemble import Stack
 from cloudburst.model import EnsembleSpec, EnsembleStatus
 from cloudburst.pace import Pace, broken_off, duration, sentence
@@ -47,12 +46,13 @@ def _rows(status: EnsembleStatus, spec: EnsembleSpec, document: dict[str, Any]) 
     limits.append(f"{spec.retries} retries, {spec.max_attempts} attempts")
     rows = [
         ("ensemble", status.id),
-        ("state", state_word(status)),
+        ("state", status.state),
         ("created", tables.moment(status.created_at)),
         ("submitted", tables.moment(status.appended_at)),
         ("function", spec.function),
         ("queue", spec.queue),
         ("limits", ", ".join(limits)),
+        ("seed", str(status.seed)),
         ("jobs", sentence(status, pace)),
         ("payload", status.payload or "whatever worker.zip is when a job starts"),
     ]

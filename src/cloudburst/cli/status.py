@@ -52,9 +52,7 @@ def _print_ensembles(console: Console, statuses: list[EnsembleStatus]) -> None:
         table.add_column(title, justify="right")
     for one in statuses:
         counts = (one.total, one.waiting, one.running, one.finished, one.failed, one.cancelled)
-        table.add_row(
-            one.id, tables.moment(one.created_at), state_word(one), *(f"{count:,}" for count in counts)
-        )
+        table.add_row(one.id, tables.moment(one.created_at), one.state, *(f"{count:,}" for count in counts))
     console.print(table)
     for one in statuses:
         if warning := broken_off(one, time.time()):
@@ -66,7 +64,7 @@ def _print_one(
 ) -> None:
     pace = Pace()
     pace.observe(one, time.time())
-    console.print(f"{one.id}: {state_word(one)}, created {tables.moment(one.created_at)}")
+    console.print(f"{one.id}: {one.state}, created {tables.moment(one.created_at)}")
     console.print(f"function  {one.function}")
     console.print(f"payload   {one.payload or 'the current worker.zip'}")
     counts = Counter[str]()
@@ -88,12 +86,3 @@ def _print_queue(console: Console, stack: Stack) -> None:
         console.print(f"worker {worker.name}: {worker.busy} of {worker.slots} slots busy, {worker.state}")
     if not workers:
         console.print("no worker is running: jobs wait until one is (./buildstack.sh --local)")
-
-
-def state_word(one: EnsembleStatus) -> str:
-    """How an ensemble is, in a word."""
-    if one.state != "open":
-        return one.state
-    if one.complete:
-        return "done"
-    return "running" if one.running or one.ended else "waiting"

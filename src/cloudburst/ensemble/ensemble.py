@@ -131,7 +131,10 @@ class Ensemble:
         return self._queue.patiently(self._queue.ensembles.provenance, self.id)
 
     def cancel(self) -> int:
-        """Cancel the jobs that wait and stop those that run; how many. Records that are there stay."""
+        """Cancel the jobs that wait and stop those that run; how many. Records that are there stay.
+
+        An ensemble all of whose jobs have ended stays what it is.
+        """
         before = self.status().cancelled
         self._queue.patiently(self._queue.ensembles.cancel, self.id)  # may be called twice: count afterwards
         return self.status().cancelled - before

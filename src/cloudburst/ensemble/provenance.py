@@ -24,6 +24,7 @@ def document(status: EnsembleStatus, counted: Counted, lock_of: Callable[[str], 
     return {
         "ensemble": status.id,
         "function": status.function,
+        "seed": status.seed,
         "jobs": status.total,
         "waiting": status.waiting,
         "running": status.running,

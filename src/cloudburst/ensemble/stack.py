@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 import re
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import EnsembleError
 from cloudburst.filestore.client import FileStore
 from cloudburst.model import Audit, Endpoints, EnsembleSpec, JobDescription, Provenance, WorkerStatus
-from cloudburst.rqwire import jobs, output, workers
+from cloudburst.rqwire import jobs, output, seeds, workers
 from cloudburst.rqwire.jobs import KnownJob
 
 _NAME = re.compile("[A-Za-z0-9_-]{1,80}")
@@ -55,6 +56,7 @@ class Stack:
         timeout_s: float | None = None,
         retries: int = 0,
         max_attempts: int = 3,
+        seed: int | None = None,
         resume: bool = False,
     ) -> Ensemble:
         """Submit ``jobs`` and return at once when all are accepted; the first may run before the last is.
@@ -68,6 +70,8 @@ class Stack:
         timeout_s: a job that runs longer is stopped and fails.
         retries: how often a job whose function raised is run again.
         max_attempts: how often a job may take its worker down before it is set aside.
+        seed: a whole number from 0, below 2**63, from which the random numbers of each job are derived: see
+            docs/payloads.md. None: a random one is chosen; ``status().seed`` tells which.
         resume: append what is missing to the ensemble of that name or id, whose submission broke off because
             its client was killed or Redis was away. Everything else has to be as it was: jobs that are there
             are compared, not sent again, and EnsembleError says what differs; nothing is cancelled then. One
@@ -85,6 +89,7 @@ class Stack:
             timeout_s=None if timeout_s is None else math.ceil(timeout_s),
             retries=retries,
             max_attempts=max_attempts,
+            seed=None if seed is None else _seed(seed),
         )
         queue = self._queue
         if resume:
@@ -215,3 +220,13 @@ def _check(spec: EnsembleSpec) -> None:
         raise EnsembleError(f"retries: should not be negative, got {spec.retries}")
     if spec.max_attempts < 1:
         raise EnsembleError(f"max_attempts: should be at least 1, got {spec.max_attempts}")
+
+
+def _seed(given: int) -> int:
+    try:
+        seed = operator.index(given)  # numpy's whole numbers, too
+    except TypeError:
+        seed = -1
+    if not 0 <= seed < 2**seeds.BITS:
+        raise EnsembleError(f"seed: should be a whole number from 0, below 2**{seeds.BITS}, got {given!r}")
+    return seed

@@ -109,11 +109,11 @@ class _Submission:
         if state == "failed":
             status = self._queue.patiently(self._queue.ensembles.status, self.ensemble)
             raise EnsembleError(f"{self.ensemble}: no job of it can run: {status.error}")
-        if state not in {"submitting", "open"}:
+        if state == "cancelled":
             raise EnsembleError(f"{self.ensemble} takes no jobs any more: it is {state}")
         if there.count and not there.digest:
             raise EnsembleError(f"{self.ensemble} was submitted by an older version: it cannot be resumed")
-        self._complete = state == "open"
+        self._complete = state != "submitting"
         self._there = there if there.count else None
         self.acknowledged = there.count
 
@@ -192,9 +192,9 @@ class _Submission:
 
     def _note(self, answer: Answer) -> None:
         oldest = self._flight[0]
-        if answer.state in {"submitting", "open"} and answer.accepted == oldest.after:
+        if answer.state not in {"cancelled", "failed"} and answer.accepted == oldest.after:
             self.acknowledged = oldest.after.count
-            self._complete = answer.state == "open"
+            self._complete = answer.state != "submitting"
             self._flight.popleft()
             return
         if answer.accepted.count < oldest.before.count:

@@ -102,7 +102,7 @@ def _fields(one: EnsembleStatus, pace: Pace) -> Mapping[str, int | float | str |
     left_s = 0.0 if one.complete else pace.left_s(one)
     return {
         **_counts(one),
-        "state": state_of(one),
+        "state": one.state,
         "said": (one.error or one.note)[:SAID_CHARS],
         "progress_percent": 100.0 * one.ended / one.total if one.total else 0.0,
         "jobs_per_s": float(pace.per_s),
@@ -121,13 +121,6 @@ def _counts(one: EnsembleStatus) -> dict[str, int]:
         "cancelled": one.cancelled,
         "ended": one.ended,
     }
-
-
-def state_of(one: EnsembleStatus) -> str:
-    """How it is, in a word."""
-    if one.state == "open":
-        return "done" if one.complete else "running" if one.running or one.ended else "waiting"
-    return one.state
 
 
 def interval(jobs: int) -> str:

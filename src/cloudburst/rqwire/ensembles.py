@@ -18,7 +18,7 @@ from cloudburst.model import (
     JobState,
     Provenance,
 )
-from cloudburst.rqwire import encoding
+from cloudburst.rqwire import encoding, seeds
 from cloudburst.rqwire.appending import Accepted, Chunk
 from cloudburst.rqwire.connection import Redis
 from cloudburst.rqwire.records import Records
@@ -32,6 +32,9 @@ CHUNK = 1000
 
 SLICE = 200
 """The same for jobs that change their state."""
+
+MOST_WARNINGS = 10
+WARNING_CHARS = 1000
 
 WITHDRAW_BEHIND = 10_000
 """Ids of closed jobs are looked for behind so many of other ensembles at either end of the queue's list."""
@@ -78,7 +81,7 @@ class Ensembles:
         """
         identity = identity or Identity(spec.name)
         fields = [text for item in _settings(spec).items() for text in item]
-        fields += ["name", spec.name]
+        fields += ["name", spec.name, "seed", seeds.new() if spec.seed is None else spec.seed]
         while not int(self._call("create", identity.ensemble, identity.token, *fields)):
             identity.choose()  # one in a thousand million is taken
         return identity.ensemble
@@ -111,8 +114,13 @@ class Ensembles:
         return Accepted(int(count or 0), (digest or b"").decode())
 
     def differences(self, ensemble: str, spec: EnsembleSpec) -> list[str]:
-        """In what an ensemble's settings are not those of ``spec``: ``timeout: -1, not 90``."""
+        """In what an ensemble's settings are not those of ``spec``: ``timeout: -1, not 90``.
+
+        A seed is compared if ``spec`` gives one.
+        """
         wanted = _settings(spec)
+        if spec.seed is not None:
+            wanted["seed"] = spec.seed
         found = cast("list[bytes | None]", self._redis.hmget(f"cb:ens:{ensemble}", list(wanted)))
         pairs = zip(wanted.items(), ((raw or b"").decode() for raw in found), strict=True)
         return [f"{name}: {there}, not {value}" for (name, value), there in pairs if there != str(value)]
@@ -120,10 +128,11 @@ class Ensembles:
     def seal(self, ensemble: str, total: int | None = None) -> tuple[EnsembleState, int]:
         """Declare the ensemble complete with ``total`` jobs: none will be appended any more.
 
-        Returns its state, "open" then, and how many jobs it has. If that is another number, nothing changes.
+        Returns its state, "running" then, and how many jobs it has. If that is another number, nothing
+        changes.
         """
         state, size = self._call("seal", ensemble, self.accepted(ensemble).count if total is None else total)
-        return cast(EnsembleState, state.decode()), int(size)
+        return state_of(state.decode(), ended=False), int(size)
 
     def find(self, name: str, *, incomplete: bool = False) -> str:
         """The id of the ensemble with that id, else of the latest with that name (EnsembleError if none).
@@ -169,12 +178,29 @@ class Ensembles:
         timeout, retries, attempts = map(int, numbers)
         limit = timeout if timeout > 0 else None
         return EnsembleSpec(
-            status.name, status.function, status.payload, queue.decode(), limit, retries, attempts
+            status.name,
+            status.function,
+            status.payload,
+            queue.decode(),
+            limit,
+            retries,
+            attempts,
+            status.seed,
         )
 
     def note(self, ensemble: str, text: str) -> None:
         """Say what is being done before the ensemble's first job can start; "" when that is over."""
         self._redis.hset(f"cb:ens:{ensemble}", "note", text)
+
+    def warn(self, ensemble: str, text: str) -> None:
+        """Tell the ensemble's user something although its jobs go on. It is kept as long as the ensemble.
+
+        Each text is kept once, in a line of at most 1,000 characters, and ten of them at most; saying one
+        again changes nothing.
+        """
+        plain = "".join(letter if letter.isprintable() else " " for letter in text)[:WARNING_CHARS].strip()
+        if plain:
+            self._call("warn", ensemble, plain.encode("utf-8", "replace"), MOST_WARNINGS)
 
     def records(
         self, ensemble: str, after: str = "0-0", *, block_s: float = 0.0, count: int = CHUNK
@@ -261,13 +287,17 @@ class Ensembles:
         return int(waiting) + self._queue_again(ensemble, "failed", fingerprint, retries)
 
     def cancel(self, ensemble: str) -> int:
-        """Cancel all jobs that are not final, the running ones too; returns how many."""
+        """Cancel all jobs that are not final, the running ones too; returns how many.
+
+        An ensemble that is complete stays what it is.
+        """
         return self._close(ensemble, "cancelled", "cancelled", running=True)
 
     def fail(self, ensemble: str, error: str, *, payload: str | None = None) -> int:
         """Fail all waiting jobs, because none of them can run; returns how many.
 
-        With a ``payload`` (digest, or ""), only as long as it is the ensemble's.
+        An ensemble that is complete stays what it is. With a ``payload`` (digest, or ""), only as long as it
+        is the ensemble's.
         """
         return self._close(
             ensemble, "failed", error, running=False, payload="-" if payload is None else payload
@@ -287,7 +317,10 @@ class Ensembles:
         exception = encoding.exception(reason)
         while first < total:
             args = (int(running), first, SLICE, exception, payload)
-            closed += int(self._call("close", ensemble, state, reason, *args))
+            slice_ = int(self._call("close", ensemble, state, reason, *args))
+            if slice_ < 0:  # it was complete
+                return closed
+            closed += slice_
             first += SLICE
             total = self.status(ensemble).total  # which is final from the first call on
         self._withdraw(ensemble)
@@ -309,15 +342,15 @@ def _status(ensemble: str, raw: dict[bytes, bytes]) -> EnsembleStatus:
     count = {
         name: int(text.get(name, 0)) for name in ("submitted", "running", "finished", "failed", "cancelled")
     }
-    placed = count["running"] + count["finished"] + count["failed"] + count["cancelled"]
+    ended = count["finished"] + count["failed"] + count["cancelled"]
     return EnsembleStatus(
         id=ensemble,
         name=text["name"],
-        state=cast(EnsembleState, text["state"]),
+        state=state_of(text["state"], ended=ended >= count["submitted"]),
         payload=text["payload"],
         function=text["function"],
         total=count["submitted"],
-        waiting=count["submitted"] - placed,
+        waiting=count["submitted"] - count["running"] - ended,
         running=count["running"],
         finished=count["finished"],
         failed=count["failed"],
@@ -326,7 +359,19 @@ def _status(ensemble: str, raw: dict[bytes, bytes]) -> EnsembleStatus:
         error=text.get("error", ""),
         note=text.get("note", ""),
         appended_at=float(text.get("appended_at", text["created_at"])),
+        seed=seeds.recorded(raw.get(b"seed"), ensemble),
+        warnings=tuple(text.get("warnings", "").splitlines()),
     )
+
+
+def state_of(written: str, *, ended: bool) -> EnsembleState:
+    """The state of an ensemble whose hash has ``written``: "open" there says that it has all its jobs.
+
+    ``ended``: whether each of them has ended.
+    """
+    if written == "open":
+        return "done" if ended else "running"
+    return cast(EnsembleState, written)
 
 
 def _settings(spec: EnsembleSpec) -> dict[str, str | int]:

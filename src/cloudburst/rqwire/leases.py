@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
-from cloudburst.rqwire import encoding
+from cloudburst.rqwire import encoding, seeds
 from cloudburst.rqwire.asked import NOTHING, Asked, asked
 from cloudburst.rqwire.connection import Redis
 from cloudburst.rqwire.scripts import Call, Scripts
@@ -60,6 +60,10 @@ class Claim(NamedTuple):
     attempt, so a worker has only one such job."""
     claimed_at: float = 0.0
     """Monotonic seconds at which the claim had been made."""
+    seed: int = 0
+    """That of the job's ensemble; of a stock job its own."""
+    malformed: str = ""
+    """Why the job cannot be run as it stands in Redis: it fails with this error, without being started."""
 
     @property
     def limit_s(self) -> float:
@@ -226,7 +230,7 @@ def _lost_exception() -> bytes:
 
 
 def _claim(owner: str, row: Sequence[Any], order: int, now: float) -> Claim:
-    job_id, attempt, timeout, ensemble, index, payload, created, data, wishes, care = row
+    job_id, attempt, timeout, ensemble, index, payload, created, data, wishes, care, seed = row
     return Claim(
         job_id=job_id.decode(),
         owner=owner,
@@ -241,6 +245,7 @@ def _claim(owner: str, row: Sequence[Any], order: int, now: float) -> Claim:
         asked=asked(wishes),
         care=care,
         claimed_at=now,
+        seed=seeds.recorded(seed, (ensemble or job_id).decode()),
     )
 
 

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from cloudburst.errors import EnsembleError
-from cloudburst.model import Account, Audit, Breach, EnsembleState, QueueAccount
+from cloudburst.model import Account, Audit, Breach, QueueAccount
 from cloudburst.rqwire.connection import Redis
-from cloudburst.rqwire.ensembles import INDEX
+from cloudburst.rqwire.ensembles import INDEX, state_of
 from cloudburst.rqwire.scripts import Scripts
 
 PAGE_IDS = 1000
@@ -67,9 +67,9 @@ class _Book:
 
     def __init__(self, ensemble: str, counts: list[Any]) -> None:
         self.ensemble = ensemble
-        self.state = cast(EnsembleState, counts[0].decode())
         self.queue = counts[1].decode()
         self.submitted, *self.counters, self.running, self.records = counts[2:8]
+        self.state = state_of(counts[0].decode(), ended=sum(self.counters) >= self.submitted)
         self.last_entry, self.leases, self.ran = counts[8].decode(), counts[9], counts[10]
         self.seen = bytearray()
         self.end = "0-0"

@@ -11,7 +11,7 @@
 -- ('': that of stock jobs).
 -- Returns how many jobs are left in the queue, how many of them were looked at and are for somebody else, and per
 -- claimed job: id, attempt, timeout, ensemble, index, payload digest, time of the ensemble, data, what a stock
--- client asked for, care (1: it is started at once or not at all; 2: and has its last attempt).
+-- client asked for, care (1: it is started at once or not at all; 2: and has its last attempt), seed of the ensemble.
 local queue, owner, worker, n, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local at_once, has_last, default = tonumber(ARGV[6]), ARGV[7] == '1', ARGV[8]
 local list, wip, leases = 'rq:queue:' .. queue, 'rq:wip:' .. queue, 'cb:lease:' .. queue
@@ -25,7 +25,7 @@ local examined = 0
 
 local function ensemble_of(ens)
   if not ensembles[ens] then
-    ensembles[ens] = hash(ens_key(ens), 'state', 'payload', 'error', 'created_at', 'max_attempts')
+    ensembles[ens] = hash(ens_key(ens), 'state', 'payload', 'error', 'created_at', 'max_attempts', 'seed')
   end
   return ensembles[ens]
 end
@@ -42,7 +42,8 @@ local function take(id, job, ens, care)
   later('ZADD', leases, deadline, id)
   if ens then count(ens_key(job.cb_ens), 'running', 1) end
   claimed[#claimed + 1] = {id, attempt, job.timeout or '', job.cb_ens or '', job.cb_index or '',
-    ens and ens.payload or '', ens and ens.created_at or '0', job.data or '', ens and {} or starting(id), care}
+    ens and ens.payload or '', ens and ens.created_at or '0', job.data or '', ens and {} or starting(id), care,
+    ens and ens.seed or ''}
 end
 
 local function refused(id, ens)

@@ -2,12 +2,15 @@
 -- Invariant: the ensemble's state is set first, and claim refuses its jobs from then on; so it does not matter
 -- where a caller of several ranges is interrupted: what is left is recorded when it reaches the queue's head.
 -- ARGV: ensemble, state (cancelled or failed), error, also the running ones (1 or 0), first index, count,
--- rq_exception, payload that the ensemble must still have ('-': any). Returns how many became final.
+-- rq_exception, payload that the ensemble must still have ('-': any). Returns how many became final; -1 and changes
+-- nothing if the ensemble was complete.
 local ens, state, reason, running = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local first, count = tonumber(ARGV[5]), tonumber(ARGV[6])
 local key = ens_key(ens)
-local spec = hash(key, 'queue', 'state', 'submitted', 'error', 'payload')
+local spec = hash(key, 'queue', 'state', 'submitted', 'finished', 'failed', 'cancelled', 'payload')
 if ARGV[8] ~= '-' and ARGV[8] ~= spec.payload then return 0 end
+local ended = tonumber(spec.finished or 0) + tonumber(spec.failed or 0) + tonumber(spec.cancelled or 0)
+if spec.state ~= state and spec.state ~= 'submitting' and ended >= tonumber(spec.submitted) then return -1 end
 if spec.state ~= state then redis.call('HSET', key, 'state', state, 'error', reason, 'note', '') end
 local status = state == 'cancelled' and 'canceled' or 'failed'
 local closed = 0

@@ -1,0 +1,24 @@
+"""The seed of an ensemble, from which the random numbers of its jobs are derived."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+BITS = 63
+"""A seed is a whole number from 0 that has so many bits: it fits a signed integer of 64 bits everywhere."""
+
+
+def new() -> int:
+    """A random one."""
+    return secrets.randbits(BITS)
+
+
+def implied(name: str) -> int:
+    """That of a stock job with this id, and of an ensemble that an older version began."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> (64 - BITS)
+
+
+def recorded(raw: bytes | None, name: str) -> int:
+    """That of the ensemble ``name``, whose hash holds ``raw``."""
+    return int(raw) if raw and raw.isdigit() and int(raw) < 2**BITS else implied(name)
