@@ -22,7 +22,7 @@ import socket
 import sys
 import time
 import types
-from typing import Any, Dict
+from typing import Any, Callable, Dict
 
 from .callbacks import JobView, read_meta, time_limit
 from .failures import Failure
@@ -119,7 +119,7 @@ class Executor:
     def _import_for_forks(self, data: bytes) -> None:
         """Import the function's module in this process, so that forks need not; failures show in the fork."""
         with contextlib.suppress(BaseException):
-            self.payload.function(decode(data, self.settings["allow_pickle"])[0])
+            self._function(decode(data, self.settings["allow_pickle"])[0])
         # The collector of a fork leaves alone what was there before: else its first full run writes to, and
         # so copies, all of it (with wntr imported it takes 190 ms instead of 5).
         gc.freeze()
@@ -135,6 +135,7 @@ class Executor:
         if child == 0:
             try:
                 die_with_parent()
+                self.leftovers.alone()
                 if os.getppid() != parent:  # it died before we asked
                     os._exit(1)
                 self._here(job, data)
@@ -154,13 +155,14 @@ class Executor:
         header: Dict[str, Any] = {"state": "finished"}
         body = b""
         self.points.install(self._send_points)
+        self.leftovers.before()
         try:
             body = self._outcome(job, data)
             self._result_point(job, body)
         except BaseException as error:  # noqa: BLE001 (sys.exit of user code is a failure too)
             header = self._failure(error)
         self.points.uninstall()
-        renew = self.leftovers.after(job)
+        renew = self.leftovers.after(self.payload)
         header["duration"] = time.perf_counter() - clock
         header["started"] = started
         header["order"] = job["order"]
@@ -221,15 +223,22 @@ class Executor:
         self._importing = False
         name, args, kwargs = decode(data, self.settings["allow_pickle"])
         self._importing = True
-        function = self.payload.function(name)
+        function = self._function(name)
         self._importing = False
-        self.leftovers.before(job)
         value = function(*args, **kwargs)
         if isinstance(value, types.CoroutineType):
             import asyncio
 
             return asyncio.run(value)
         return value
+
+    def _function(self, name: str) -> Callable[..., Any]:
+        """The payload's function of that name; what its module sets while it is imported stays."""
+        if not self.payload.knows(name):
+            with self.scratch.of_modules():
+                self.payload.function(name)
+            self.leftovers.imported()
+        return self.payload.function(name)
 
     def _result_point(self, job: dict[str, Any], body: bytes) -> None:
         """The returned numbers as one point, for dashboards: its time is its place in the ensemble."""

@@ -1,16 +1,143 @@
-"""What a job leaves behind in an executor that runs further jobs."""
+"""What a job leaves behind in an executor that runs further jobs: ended, put back, or told to the worker.
+
+One rule: what there was when the function was called is there when the next one is called. So what a module
+sets while it is imported stays, and what a function sets goes. What modules and libraries keep in their own
+variables cannot be put back: docs/payloads.md says so.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Dict
+import _thread
+import contextlib
+import gc
+import os
+import socket
+import stat
+import sys
+import threading
+import time
+from typing import AbstractSet, Any, List
+
+from .payload import Payload
+from .processes import Processes
+from .state import STATE, disarm
+
+LEFT = 64
+"""An executor in which jobs have left more open files, or more threads, takes no further job."""
+
+THREAD_S = 0.2
+"""How long a thread that has almost ended gets."""
+
+PAUSE_S = 0.005
 
 
 class Leftovers:
-    """Puts back what a job has changed of its executor."""
+    """Called before each job and after it, and again when a module of the payload was imported."""
 
-    def before(self, job: Dict[str, Any]) -> None:
-        """Remember what there is: the function's module is imported, the function is called next."""
+    def __init__(self) -> None:
+        self._processes = Processes()
+        self._forked = False
+        self._was: List[Any] = []
+        self._threads: AbstractSet[int] = frozenset()
+        self._files = Open()
 
-    def after(self, job: Dict[str, Any]) -> str:
-        """Put it back; why this executor should take no further job, "" if it may. Called once per job."""
+    def alone(self) -> None:
+        """This process is a fork, for one job: what it leaves in itself ends with it."""
+        self._forked = True
+        self._processes = Processes()
+
+    def before(self) -> None:
+        """Remember what there is."""
+        self._processes.before()
+        if not self._forked:
+            self._was = [state.read() for state in STATE]
+            self._threads = frozenset(sys._current_frames())
+
+    def imported(self) -> None:
+        """Remember what there is now: what a module has set and started, while it was imported, stays."""
+        self.before()
+        self._files.stay()
+
+    def after(self, payload: Payload) -> str:
+        """End and put back what the job has left; why no further job should run here, "" if it may."""
+        disarm()
+        if self._forked:
+            return self._processes.after()
+        renew = self._put_back()
+        renew = self._processes.after() or renew
+        return self._threads_left(payload) or self._files.left() or renew
+
+    def _put_back(self) -> str:
+        renew = ""
+        for state, was in zip(STATE, self._was):
+            if state.read() != was:
+                try:
+                    state.write(was)
+                except Exception as error:  # noqa: BLE001 (an executor that is not as it was takes no job)
+                    renew = "a job has changed its %s, and it cannot be put back (%s)" % (state.name, error)
+        return renew
+
+    def _threads_left(self, payload: Payload) -> str:
+        if not _thread._count():
+            return ""
+        for thread in threading.enumerate():
+            if isinstance(thread, threading.Timer) and thread.ident not in self._threads:
+                thread.cancel()
+        deadline = time.monotonic() + THREAD_S
+        while self._busy(payload):
+            if time.monotonic() > deadline:
+                return "a thread that a job has started still runs the payload's code"
+            time.sleep(PAUSE_S)
+        if _thread._count() > len(self._threads) + LEFT:
+            return "jobs have left %d threads" % _thread._count()
         return ""
+
+    def _busy(self, payload: Payload) -> bool:
+        """Whether a thread that the job has started still runs code of the payload's."""
+        for ident, frame in sys._current_frames().items():
+            place: Any = frame
+            while place is not None and ident not in self._threads:
+                if payload.contains(place.f_code.co_filename):
+                    return True
+                place = place.f_back
+        return False
+
+
+class Open:
+    """File descriptors."""
+
+    def __init__(self) -> None:
+        self._stay = 0
+        self._most = 0
+
+    def stay(self) -> None:
+        """Those that modules have opened are not left by jobs."""
+        now = _count()
+        self._stay += max(now - self._most, 0)
+        self._most = max(now, self._most)
+
+    def left(self) -> str:
+        """Why no further job should run here, "" if it may."""
+        if _count() <= self._most:
+            return ""
+        gc.collect()  # what waits for it may be open files
+        self._most = max(_count(), self._most)
+        if any(map(_listens, range(self._most * 2))):
+            return "a job has left a socket that listens"
+        left = self._most - self._stay
+        return "jobs have left %d files open" % left if left > LEFT else ""
+
+
+def _count() -> int:
+    for directory in ("/proc/self/fd", "/dev/fd"):
+        with contextlib.suppress(OSError):
+            return len(os.listdir(directory))
+    return 0
+
+
+def _listens(fd: int) -> bool:
+    with contextlib.suppress(OSError):
+        if stat.S_ISSOCK(os.fstat(fd).st_mode):
+            with socket.socket(fileno=os.dup(fd)) as one:
+                return bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    return False

@@ -11,6 +11,7 @@ import signal
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 NICE = 5
 
 
@@ -18,6 +19,12 @@ def die_with_parent() -> None:
     """Linux: this process is killed when the one that started it dies, however it dies."""
     with contextlib.suppress(Exception):
         _libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Linux: a descendant of this process that loses its parent becomes a child of this process."""
+    with contextlib.suppress(Exception):
+        _libc().prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 @functools.lru_cache(maxsize=None)

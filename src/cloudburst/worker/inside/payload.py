@@ -23,6 +23,10 @@ class Payload:
         self.directory = os.path.realpath(directory)
         self._functions: Dict[str, Callable[..., Any]] = {}
 
+    def knows(self, name: str) -> bool:
+        """Whether that function was found before, and so its module is imported."""
+        return name in self._functions
+
     def function(self, name: str) -> Callable[..., Any]:
         """The function of that dotted name (Broken, or what its module raises while it is imported)."""
         found = self._functions.get(name)

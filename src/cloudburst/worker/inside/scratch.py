@@ -8,6 +8,7 @@ import shutil
 import socket
 import stat
 import tempfile
+from typing import Iterator
 
 
 class Scratch:
@@ -27,8 +28,18 @@ class Scratch:
             self.directory = os.path.join(self.parent, "job-%d" % self._made)
             os.mkdir(self.directory, 0o700)
             os.chdir(self.directory)
-        os.environ["TMPDIR"] = os.environ["TEMP"] = os.environ["TMP"] = self.directory
-        tempfile.tempdir = None
+        _use_for_temporary_files(self.directory)
+
+    @contextlib.contextmanager
+    def of_modules(self) -> Iterator[None]:
+        """Temporary files that modules make while they are imported are there for all jobs."""
+        lasting = os.path.join(self.parent, "modules")
+        os.makedirs(lasting, mode=0o700, exist_ok=True)
+        _use_for_temporary_files(lasting)
+        try:
+            yield
+        finally:
+            _use_for_temporary_files(self.directory)
 
     def clean(self) -> None:
         """An empty directory serves the next job, too; any other is removed."""
@@ -47,3 +58,8 @@ class Scratch:
         except OSError as error:
             return "\nIts scratch directory could not be kept: %s\n" % error
         return "\nIts scratch directory was kept: %s:%s\n" % (socket.gethostname(), kept)
+
+
+def _use_for_temporary_files(directory: str) -> None:
+    os.environ["TMPDIR"] = os.environ["TEMP"] = os.environ["TMP"] = directory
+    tempfile.tempdir = None
