@@ -61,11 +61,14 @@ class Leftovers:
     def after(self, payload: Payload) -> str:
         """End and put back what the job has left; why no further job should run here, "" if it may."""
         disarm()
-        if self._forked:
-            return self._processes.after()
-        renew = self._put_back()
-        renew = self._processes.after() or renew
-        return self._threads_left(payload) or self._files.left() or renew
+        try:
+            if self._forked:
+                return self._processes.after()
+            renew = self._put_back()
+            renew = self._processes.after() or renew
+            return self._threads_left(payload) or self._files.left() or renew
+        except Exception as error:  # noqa: BLE001 (of libraries, whose insides differ between versions)
+            return "what a job has left cannot be ended: %s: %s" % (type(error).__name__, error)
 
     def _put_back(self) -> str:
         renew = ""

@@ -100,7 +100,7 @@ class Pools:
         """Have libraries forget processes that are gone; why this executor should be renewed, or ""."""
         closed = self._await_closed()
         _forget_children(stay)
-        _forget_forkserver(stay)
+        forget_forkserver(stay)
         gc.collect()
         if self._renew or not closed:
             return self._renew or "a pool of processes that a job has started cannot be closed"
@@ -117,7 +117,8 @@ def _finalizers() -> Dict[Any, Any]:
 
 def _is_pool(finalizer: Any) -> bool:
     """Whether it ends a Pool or a Manager, and so processes."""
-    owner = finalizer._weakref() if finalizer._weakref is not None else None
+    reference = getattr(finalizer, "_weakref", None)
+    owner = reference() if reference is not None else None
     bases = {"%s.%s" % (base.__module__, base.__name__) for base in type(owner).__mro__}
     if "multiprocessing.pool.ThreadPool" in bases:
         return False
@@ -168,7 +169,8 @@ def _forget_children(stay: FrozenSet[int]) -> None:
             known.discard(process)  # type: ignore[union-attr]
 
 
-def _forget_forkserver(stay: FrozenSet[int]) -> None:
+def forget_forkserver(stay: FrozenSet[int]) -> None:
+    """Unless it is one of those that ``stay``, the next that is asked for is a new one."""
     server: Any = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
     pid = getattr(server, "_forkserver_pid", None)
     if pid is None or pid in stay:

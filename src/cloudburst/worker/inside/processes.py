@@ -13,7 +13,7 @@ import time
 from typing import Collection, FrozenSet, Iterator
 
 from .lifelines import adopt_orphans
-from .pools import Pools
+from .pools import Pools, forget_forkserver
 
 KILL_S = 5.0
 """How long the kernel gets to take killed processes away."""
@@ -34,6 +34,7 @@ class Processes:
         self._stay: FrozenSet[int] = frozenset()
         self._pools = Pools()
         adopt_orphans()
+        forget_forkserver(self._stay)  # of the process that this one is a fork of
 
     def before(self) -> None:
         """A job begins: the processes that are there now stay."""
