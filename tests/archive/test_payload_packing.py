@@ -206,7 +206,15 @@ class TestRefused:
     def test_a_lock_that_is_not_json(self, model: Path, target: Path) -> None:
         write(model, "Pipfile.lock", "<<<<<<< HEAD\n")
 
-        assert "Pipfile.lock: not valid JSON" in self.refusal(model, target)
+        assert "Pipfile.lock: not a lock of pipenv" in self.refusal(model, target)
+
+    def test_a_package_of_the_payload_that_is_not_packed(self, model: Path, target: Path) -> None:
+        write(model, "Pipfile", '[packages]\nmylib = {path = "mylib"}\n')
+        (model / "mylib").mkdir()
+        write(model / "mylib", "pyproject.toml", "")
+        write(model, ".cloudburstignore", "mylib/\n")
+
+        assert "[packages] mylib: the payload has no package at 'mylib'" in self.refusal(model, target)
 
     def test_no_module(self, model: Path, target: Path) -> None:
         (model / "worker.py").unlink()

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pipenv.patched.pip._internal.models.index import PyPI
 
 from cloudburst.commands.requirements import Group, groups
 from cloudburst.commands.sources import Source, filled, named, sources
 
-PROJECT = Path("/scratch/project")
 MINE, OTHER = Source("mine", "https://mine.example"), Source("other", "https://other.example")
 LISTED = """-i https://mine.example
 # a comment
 six==1.17.0; python_version >= '2.7' --hash=sha256:47 --hash=sha256:48
 Fluid_Flow[plots]==1.0
 pump==2.0
--e .
+-e git+https://git.example/x.git@abc#egg=x
 gitty @ git+https://git.example/y.git@abc
-./vendor/a-1.0-py3-none-any.whl
 """
 
 
 def test_what_has_hashes_is_installed_apart_from_what_has_none_and_each_from_its_index() -> None:
-    found = groups(LISTED, PROJECT, {"fluid-flow": "other", "six": "mine"}, [MINE, OTHER])
+    found = groups(LISTED, {"fluid-flow": "other", "six": "mine"}, [MINE, OTHER])
 
     assert found == [
         Group(
@@ -33,9 +29,8 @@ def test_what_has_hashes_is_installed_apart_from_what_has_none_and_each_from_its
         Group(
             (
                 "pump==2.0",
-                "/scratch/project",
+                "git+https://git.example/x.git@abc#egg=x",
                 "gitty @ git+https://git.example/y.git@abc",
-                "/scratch/project/vendor/a-1.0-py3-none-any.whl",
             ),
             False,
             (MINE, OTHER),
@@ -44,9 +39,7 @@ def test_what_has_hashes_is_installed_apart_from_what_has_none_and_each_from_its
 
 
 def test_an_index_that_is_not_among_the_sources_is_that_of_another_machine() -> None:
-    assert groups("pump==2.0\n", PROJECT, {"pump": "pip_conf_index"}, []) == [
-        Group(("pump==2.0",), False, ())
-    ]
+    assert groups("pump==2.0\n", {"pump": "pip_conf_index"}, []) == [Group(("pump==2.0",), False, ())]
 
 
 def test_the_mirror_stands_in_for_the_default_source_only() -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ast
-import json
 import sys
-import tomllib
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from cloudburst.archive.listing import Member
+from cloudburst.archive.pipfile import Table, local_packages, read_lock, read_pipfile
 from cloudburst.errors import PayloadError
 
 _SHOWN = 5
@@ -21,7 +19,6 @@ def run(directory: Path, members: Sequence[Member], function: str | None) -> Non
     """PayloadError when the payload in ``directory`` cannot run, or has no such function."""
     by_name = {member.name: member for member in members}
     pipfile = _pipfile(directory, by_name)
-    _check_lock(by_name.get("Pipfile.lock"))
     modules = {name: member for name, member in by_name.items() if name.endswith(".py")}
     if not modules:
         raise PayloadError(f"{directory}: no Python module (a file such as worker.py with your function)")
@@ -31,32 +28,21 @@ def run(directory: Path, members: Sequence[Member], function: str | None) -> Non
             _check_function(function, modules)
 
 
-def _pipfile(directory: Path, by_name: dict[str, Member]) -> dict[str, Any]:
+def _pipfile(directory: Path, by_name: dict[str, Member]) -> Table:
     if "Pipfile" not in by_name:
         raise PayloadError(
             f"{directory}: no Pipfile, so nobody knows what to install: make one with 'pipenv install ...', "
             f"or an empty file if your code needs nothing"
         )
-    try:
-        return tomllib.loads(by_name["Pipfile"].path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PayloadError(f"{by_name['Pipfile'].path}: not valid TOML: {error}") from error
+    _, pipfile = read_pipfile(by_name["Pipfile"].path.read_bytes())
+    local_packages(pipfile, by_name.__contains__)
+    if lock := by_name.get("Pipfile.lock"):
+        _, locked = read_lock(lock.path.read_bytes())
+        local_packages(locked, by_name.__contains__, "Pipfile.lock")
+    return pipfile
 
 
-def _check_lock(lock: Member | None) -> None:
-    if lock is None:
-        return
-    try:
-        contents = json.loads(lock.path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PayloadError(
-            f"{lock.path}: not valid JSON: {error}: make it again with 'pipenv lock'"
-        ) from error
-    if not isinstance(contents, dict) or not isinstance(contents.get("default", {}), dict):
-        raise PayloadError(f"{lock.path}: not a lock of pipenv: make it again with 'pipenv lock'")
-
-
-def _needs_newer_python(pipfile: dict[str, Any]) -> bool:
+def _needs_newer_python(pipfile: Table) -> bool:
     """Whether the payload asks for a Python whose syntax this one cannot judge."""
     requires = pipfile.get("requires", {})
     wanted = str(requires.get("python_full_version") or requires.get("python_version") or "")

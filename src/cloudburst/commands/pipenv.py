@@ -92,6 +92,12 @@ def lock(python: str, project: Path, *, mirror: str = "") -> Command:
     return _pipenv(python, project, "lock", "--verbose", env=env)
 
 
+def pipfile_hash(python: str, project: Path) -> Command:
+    """Print by what pipenv knows whether a lock is that of the Pipfile in ``project``."""
+    code = "from pipenv.project import Project; print(Project().pipfile.calculate_hash())"
+    return Command((python, "-P", "-c", code), env=_variables(project), cwd=project)
+
+
 def requirements(python: str, project: Path) -> Command:
     """Print what the lock in ``project`` says, without development packages and without indexes."""
     return _pipenv(python, project, "requirements", "--hash", "--exclude-index")
@@ -111,6 +117,10 @@ def pip_settings(python: str, pipenv_package: Path) -> Command:
 
 
 def _pipenv(python: str, project: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Command:
-    variables = _PIPENV | {"PIPENV_PIPFILE": str(project / "Pipfile")} | dict(env or {})
     # -P: no module of the payload stands in for one of pipenv's.
+    variables = _variables(project) | dict(env or {})
     return Command((python, "-P", "-m", "pipenv", *arguments), env=variables, cwd=project)
+
+
+def _variables(project: Path) -> dict[str, str]:
+    return _PIPENV | {"PIPENV_PIPFILE": str(project / "Pipfile")}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from cloudburst.commands.sources import Source
 
@@ -21,12 +20,12 @@ class Group:
     sources: tuple[Source, ...]
 
 
-def groups(listed: str, project: Path, indexes: Mapping[str, str], sources: Sequence[Source]) -> list[Group]:
+def groups(listed: str, indexes: Mapping[str, str], sources: Sequence[Source]) -> list[Group]:
     """Everything that is ``listed``, each line in one group.
 
     Hashes are checked where the lock has them: then it does not matter which index offers the file. What has
     none comes only from the index that the lock names for it (``indexes``: package to name of source), else
-    from the first. Packages of the payload itself (``project``) are never installed as editable.
+    from the first. Nothing is installed as editable.
     """
     named = {source.name: source for source in sources}
     found: dict[tuple[bool, tuple[Source, ...]], list[str]] = {}
@@ -37,7 +36,7 @@ def groups(listed: str, project: Path, indexes: Mapping[str, str], sources: Sequ
         chosen = tuple(sources)
         if not hashes and (index := named.get(indexes.get(_name(line), ""))):
             chosen = (index,)
-        found.setdefault((hashes, chosen), []).append(_absolute(line.removeprefix("-e "), project))
+        found.setdefault((hashes, chosen), []).append(line.removeprefix("-e "))
     return [Group(tuple(lines), hashes, chosen) for (hashes, chosen), lines in found.items()]
 
 
@@ -49,10 +48,3 @@ def normal(name: str) -> str:
 def _name(line: str) -> str:
     match = _NAME.match(line)
     return normal(match[0]) if match else ""
-
-
-def _absolute(line: str, project: Path) -> str:
-    """Tools differ in what a relative path is relative to."""
-    if line == "." or line.startswith((".[", "./", "../", ". ")):
-        return str(project) + line[1:] if not line.startswith("../") else f"{project}/{line}"
-    return line

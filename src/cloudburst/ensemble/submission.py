@@ -12,7 +12,8 @@ from cloudburst.errors import CloudburstError, EnsembleError, QueueError
 from cloudburst.model import EnsembleSpec, JobDescription
 from cloudburst.rqwire.appending import Accepted, Answer, Appender, Chunk
 from cloudburst.rqwire.connection import explained
-from cloudburst.rqwire.ensembles import Identity, encode_description
+from cloudburst.rqwire.descriptions import encode_description
+from cloudburst.rqwire.ensembles import Identity
 
 CHUNK_JOBS = 500
 CHUNK_BYTES = 1024 * 1024

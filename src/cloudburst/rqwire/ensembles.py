@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, cast
@@ -21,8 +20,11 @@ from cloudburst.model import (
 from cloudburst.rqwire import encoding, seeds
 from cloudburst.rqwire.appending import Accepted, Chunk
 from cloudburst.rqwire.connection import Redis
+from cloudburst.rqwire.descriptions import encode_description
 from cloudburst.rqwire.records import Records
 from cloudburst.rqwire.scripts import Scripts
+
+__all__ = ["INDEX", "Ensembles", "Identity", "encode_description"]
 
 INDEX = "cb:ensembles"
 """Sorted set of all ensembles' ids by the time they were created."""
@@ -398,35 +400,3 @@ def _failure(fingerprint: str, count: int, example: _Example) -> FailureGroup:
         output=encoding.output_text(job.get(b"cb_output")),
         description=encoding.description(job.get(b"data", b"")),
     )
-
-
-def encode_description(description: Any, index: int) -> bytes:
-    """JSON of one job description; numpy scalars and arrays become numbers and lists.
-
-    Raises EnsembleError naming the job's index when it is not an object, not JSON, or too large.
-    """
-    if not isinstance(description, dict):
-        kind = type(description).__name__
-        raise EnsembleError(
-            f"job {index}: a job description is a JSON object (a dict), got {kind}: {description!r:.80}"
-        )
-    try:
-        encoded = _ENCODER.encode(description).encode()
-    except (TypeError, ValueError) as error:
-        raise EnsembleError(f"job {index}: its description is not JSON ({error})") from error
-    if len(encoded) > names.DESCRIPTION_LIMIT_BYTES:
-        raise EnsembleError(
-            f"job {index}: its description has {len(encoded):,} bytes, the limit is "
-            f"{names.DESCRIPTION_LIMIT_BYTES:,}: put large inputs into the file store and their names here"
-        )
-    return encoded
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):  # numpy scalars and arrays, pandas Series
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
-
-
-# Made once: json.dumps() makes a new one for each call, which is a third of its time.
-_ENCODER = json.JSONEncoder(default=_plain, separators=(",", ":"))

@@ -9,19 +9,19 @@ import re
 import shutil
 import sys
 import tempfile
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cloudburst.archive.pipfile import local_packages, read_lock, read_pipfile
 from cloudburst.commands import pipenv, uv
 from cloudburst.commands.command import mask
 from cloudburst.commands.requirements import normal
 from cloudburst.commands.sources import Source, named, sources
-from cloudburst.errors import BuildError
-from cloudburst.worker import diagnosis
+from cloudburst.errors import BuildError, PayloadError
+from cloudburst.worker import brought, diagnosis
 from cloudburst.worker.access import installing, mirror
 from cloudburst.worker.interpreters import Interpreter
 from cloudburst.worker.tools import Tools, tail
@@ -72,17 +72,20 @@ class Pipfile:
     payload: Path
     text: str
     table: dict[str, Any]
+    brings_packages: bool = False
+    """Some of the packages are in the payload itself."""
 
     @classmethod
     def of(cls, payload: Path) -> Pipfile:
-        """Read and parse it (BuildError when it is missing or invalid)."""
+        """Read and check it (BuildError when it is missing, invalid, or names files that are not there)."""
         try:
-            text = (payload / "Pipfile").read_text(encoding="utf-8")
-            return cls(payload, text, tomllib.loads(text))
+            text, table = read_pipfile((payload / "Pipfile").read_bytes())
+            found = local_packages(table, lambda name: (payload / name).is_file())
         except FileNotFoundError as error:
             raise BuildError("the payload has no Pipfile: make one with 'pipenv install ...'") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BuildError(f"Pipfile: not valid TOML: {error}: correct it and submit again") from error
+        except PayloadError as error:
+            raise BuildError(f"{error} and submit again") from error
+        return cls(payload, text, table, any(found.values()))
 
     @property
     def python(self) -> str:
@@ -111,8 +114,7 @@ class Pipfile:
     @cached_property
     def local_digest(self) -> str:
         """Empty unless packages are installed from the payload itself: then a digest of all its files."""
-        packages = self.table.get("packages", {}).values()
-        if not any(isinstance(entry, dict) and _is_local(entry) for entry in packages):
+        if not self.brings_packages:
             return ""
         digest = hashlib.sha256()
         for path in sorted(self.payload.rglob("*")):
@@ -124,13 +126,9 @@ class Pipfile:
 
     def copy_to(self, project: Path) -> None:
         """Make ``project`` a folder in which pipenv can work; the payload itself stays as it is."""
-        if self.local_digest:
+        if self.brings_packages:
             shutil.copytree(self.payload, project, dirs_exist_ok=True)
         (project / "Pipfile").write_text(self.text, encoding="utf-8")
-
-
-def _is_local(entry: dict[str, Any]) -> bool:
-    return "path" in entry or "://" not in entry.get("file", "://")
 
 
 def own_lock(pipfile: Pipfile, locks_dir: Path, tools: Tools) -> Lock | None:
@@ -141,7 +139,7 @@ def own_lock(pipfile: Pipfile, locks_dir: Path, tools: Tools) -> Lock | None:
     own = pipfile.payload / "Pipfile.lock"
     if not own.exists():
         return None
-    return _verified(pipfile, own.read_text(encoding="utf-8"), locks_dir, tools)
+    return _verified(pipfile, own.read_bytes(), locks_dir, tools)
 
 
 def lock_key(pipfile: Pipfile, interpreter: Interpreter) -> str:
@@ -178,14 +176,19 @@ def local_lock(pipfile: Pipfile, interpreter: Interpreter, locks_dir: Path, tool
     return Lock(path.read_text(encoding="utf-8"))
 
 
-def _verified(pipfile: Pipfile, text: str, locks_dir: Path, tools: Tools) -> Lock:
+def _verified(pipfile: Pipfile, data: bytes, locks_dir: Path, tools: Tools) -> Lock:
     try:
-        lock = Lock(text)
-        lock.identity()
-    except (ValueError, AttributeError) as error:
+        text, table = read_lock(data)
+        local = local_packages(table, lambda name: (pipfile.payload / name).is_file(), "Pipfile.lock")
+        settled = brought.settled(table, pipfile.table)
+    except PayloadError as error:
+        raise BuildError(str(error)) from error
+    lock = Lock(text if settled == table else _text(settled))
+    if local.get("default") and not pipfile.brings_packages:
         raise BuildError(
-            f"Pipfile.lock: not a lock of pipenv ({error}): make it again with 'pipenv lock'"
-        ) from error
+            "Pipfile.lock does not match the Pipfile, which names no package of the payload itself: "
+            "run 'pipenv lock' where they are and submit again"
+        )
     locks_dir.mkdir(parents=True, exist_ok=True)
     marker = locks_dir / f"{_sha256(pipfile.text, text)}.verified"
     if marker.exists():
@@ -213,6 +216,8 @@ def _made(pipfile: Pipfile, interpreter: Interpreter, draft: Path, tools: Tools,
     project, output = draft / "project", draft / "output"
     project.mkdir(parents=True)
     pipfile.copy_to(project)
+    if plain := brought.for_pipenv(pipfile.table, project):
+        (project / "Pipfile").write_text(plain, encoding="utf-8")
     ready = installing(tools, draft)
     # pipenv would make one with virtualenv, which takes longer and asks the default index for pip.
     venv = uv.venv(sys.executable, project / ".venv", interpreter.path)
@@ -224,9 +229,23 @@ def _made(pipfile: Pipfile, interpreter: Interpreter, draft: Path, tools: Tools,
         why = diagnosis.explain(said, interpreter) or diagnosis.reason(said) or "pipenv lock failed"
         raise BuildError(f"the Pipfile cannot be resolved: {why}", said)
     made = json.loads((project / "Pipfile.lock").read_text(encoding="utf-8"))
+    if plain:
+        made["_meta"]["hash"]["sha256"] = _hash_of(pipfile, project, ready, draft)
     if "source" not in pipfile.table:
         _forget_index(made)
-    return Lock(json.dumps(made, indent=4, sort_keys=True) + "\n")
+    try:
+        return Lock(_text(brought.settled(made, pipfile.table, project)))
+    except PayloadError as error:
+        raise BuildError(f"the Pipfile cannot be resolved: {error}") from error
+
+
+def _hash_of(pipfile: Pipfile, project: Path, tools: Tools, draft: Path) -> str:
+    """By what pipenv will know that the lock is that of the payload's own Pipfile."""
+    (project / "Pipfile").write_text(pipfile.text, encoding="utf-8")
+    answer, output = draft / "hash.txt", draft / "hash.log"
+    if tools.run(pipenv.pipfile_hash(sys.executable, project), output, stdout=answer) != 0:
+        raise BuildError("pipenv does not understand the Pipfile", tail(output))
+    return answer.read_text(encoding="utf-8").strip()
 
 
 def _asked_again(pipfile: Pipfile, said: str, interpreter: Interpreter, tools: Tools, draft: Path) -> str:
@@ -251,6 +270,10 @@ def _forget_index(lock: dict[str, Any]) -> None:
     lock["_meta"]["sources"] = []
     for entry in lock["default"].values():
         entry.pop("index", None)
+
+
+def _text(lock: dict[str, Any]) -> str:
+    return json.dumps(lock, indent=4, sort_keys=True) + "\n"
 
 
 def _sha256(*texts: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from cloudburst.commands.command import Command, mask
 from cloudburst.commands.requirements import Group, groups
 from cloudburst.commands.sources import Source
 from cloudburst.errors import BuildError
-from cloudburst.worker import diagnosis
+from cloudburst.worker import brought, diagnosis
 from cloudburst.worker.access import installing, mirror
 from cloudburst.worker.dependencies import Lock, Pipfile
 from cloudburst.worker.interpreters import Interpreter
@@ -55,14 +56,17 @@ class Installation:
         project = self.scratch / "project"
         project.mkdir()
         self.pipfile.copy_to(project)
-        (project / "Pipfile.lock").write_text(self.lock.text, encoding="utf-8")
+        lock = json.loads(self.lock.text)
+        (project / "Pipfile.lock").write_text(json.dumps(brought.without(lock)), encoding="utf-8")
         listed = self.scratch / "requirements.txt"
         if tools.run(pipenv.requirements(sys.executable, project), self.output, stdout=listed) != 0:
             raise BuildError(
                 "pipenv cannot say what is in the Pipfile.lock: make it again with 'pipenv lock'",
                 tail(self.output),
             )
-        return groups(listed.read_text(encoding="utf-8"), project, self.lock.indexes(), sources)
+        found = groups(listed.read_text(encoding="utf-8"), self.lock.indexes(), sources)
+        own = tuple(brought.lines(self.lock.packages, project))
+        return [*found, Group(own, hashes=False, sources=tuple(sources))] if own else found
 
     def _install(self, tools: Tools, group: Group, requirements: Path) -> Command:
         requirements.write_text("\n".join(group.lines) + "\n", encoding="utf-8")
