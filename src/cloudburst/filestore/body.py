@@ -10,13 +10,11 @@ from starlette.requests import Request
 from cloudburst.errors import FileStoreError
 from cloudburst.filestore import space
 from cloudburst.filestore.incoming import too_large
+from cloudburst.filestore.multipart import OVERHEAD_BYTES
 from cloudburst.filestore.storage import Storage
 
 IDLE_LIMIT_S = 120.0
 """A client that sends nothing for so long has vanished: without data on the way, TCP never tells."""
-
-FORM_OVERHEAD_BYTES = 64 * 1024
-"""What the headers of a multipart form may add to the size of the file in it."""
 
 
 async def chunks(request: Request) -> AsyncIterator[bytes]:
@@ -43,6 +41,6 @@ def announced_bytes(request: Request) -> int | None:
 def check_announced(request: Request, storage: Storage) -> None:
     """Refuse at once what is known not to fit: FileStoreError with status 413 or 507."""
     announced = announced_bytes(request) or 0
-    if announced > storage.limit_bytes + FORM_OVERHEAD_BYTES:
+    if announced > storage.limit_bytes + OVERHEAD_BYTES:
         raise too_large(storage.limit_bytes)
     space.check(storage.root, announced)

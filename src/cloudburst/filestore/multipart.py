@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 FIELD = "file"
 
+OVERHEAD_BYTES = 1024 * 1024
+"""What a form may hold beside the file: boundaries, headers of its parts, other fields."""
+
+HEADER_BYTES = 16 * 1024
+"""Of one header of a part, name or value."""
+
 Piece: TypeAlias = memoryview
 
 
@@ -22,7 +28,8 @@ class FilePart:
     """The contents of the form's one ``file`` field as an async iterator; other fields are skipped.
 
     ``await open()`` comes first and returns the part's file name. Both raise FileStoreError
-    with status 400 when ``body`` is not such a form. Memory use does not depend on any size.
+    with status 400 when ``body`` is not such a form, or has too much in it that is not the file. Memory use
+    does not depend on any size.
     """
 
     def __init__(self, content_type: str, body: AsyncIterator[bytes]) -> None:
@@ -34,6 +41,8 @@ class FilePart:
         self._in_file = False
         self._file_name: str | None = None
         self._complete = False
+        self._other_bytes = 0
+        """How much has arrived that is not the file."""
 
     async def open(self) -> str:
         """Read up to the start of the file's contents; return the file name, which may be unsafe."""
@@ -64,6 +73,9 @@ class FilePart:
             self._parser.write(chunk)
         except FormParserError as error:
             raise _bad_form(str(error)) from error
+        self._other_bytes += len(chunk)
+        if self._other_bytes > OVERHEAD_BYTES:
+            raise _bad_form(f"it holds more than {OVERHEAD_BYTES} bytes beside the file")
         return True
 
     # What the parser calls, as in its documentation.
@@ -75,11 +87,11 @@ class FilePart:
         self._header_name = b""
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header_name += data[start:end]
+        self._header_name = _longer(self._header_name, data[start:end])
 
     def on_header_value(self, data: bytes, start: int, end: int) -> None:
         if self._header_name.lower() == b"content-disposition":
-            self._disposition += data[start:end]
+            self._disposition = _longer(self._disposition, data[start:end])
 
     def on_headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
@@ -92,6 +104,7 @@ class FilePart:
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
             self._pieces.append(memoryview(data)[start:end])
+            self._other_bytes -= end - start
 
     def on_end(self) -> None:
         self._complete = True
@@ -119,6 +132,12 @@ def _parser(content_type: str, part: FilePart) -> MultipartParser:
         return MultipartParser(boundary, callbacks)
     except FormParserError as error:
         raise _bad_form(str(error)) from error
+
+
+def _longer(header: bytes, piece: bytes) -> bytes:
+    if len(header) + len(piece) > HEADER_BYTES:
+        raise _bad_form(f"a header of a part is longer than {HEADER_BYTES} bytes")
+    return header + piece
 
 
 def _bad_form(detail: str) -> FileStoreError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import socket
 import sys
@@ -12,10 +13,15 @@ import uvicorn
 
 from cloudburst import log
 from cloudburst.errors import CloudburstError, StackError
+from cloudburst.serving.connection import HEAD_LIMIT_BYTES, KEPT_S, Connection
+from cloudburst.serving.requests import Unambiguous
 
 BACKLOG = 1024
 GRACE_S = 1
 """After SIGTERM, requests that are under way get so long; their clients go on, or try again."""
+
+FILES = 8192
+"""Open files and connections, where the system allows that many; what it gives by itself is often 1,024."""
 
 
 def listener(what: str, host: str, port: int, variable: str) -> socket.socket:
@@ -39,21 +45,32 @@ def listener(what: str, host: str, port: int, variable: str) -> socket.socket:
 
 def run(app: Any, on: socket.socket, *, lifespan: Literal["on", "off"]) -> None:
     """Serve an ASGI application until a signal ends it (SystemExit)."""
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan=lifespan,
-            log_config=None,
-            log_level="warning",
-            access_log=False,  # it writes the URL, in which old clients send the token
-            server_header=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=GRACE_S,
-        )
+    _allow_files()
+    uvicorn.Server(configured(app, lifespan=lifespan)).run(sockets=[on])
+
+
+def configured(app: Any, *, lifespan: Literal["on", "off"]) -> uvicorn.Config:
+    """How each service is served."""
+    return uvicorn.Config(
+        Unambiguous(app),
+        http=Connection,
+        h11_max_incomplete_event_size=HEAD_LIMIT_BYTES,
+        ws="none",
+        lifespan=lifespan,
+        log_config=None,
+        log_level="warning",
+        access_log=False,  # it writes the URL, in which old clients send the token
+        server_header=False,
+        timeout_keep_alive=KEPT_S,
+        timeout_graceful_shutdown=GRACE_S,
     )
-    server.run(sockets=[on])
+
+
+def _allow_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def main(serve: Callable[[], None]) -> None:
