@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.chaos import hostile_jobs
+
 MODULE = '''
-import json, os, signal, subprocess, time
+import json, os, pathlib, resource, signal, socket, stat, subprocess, sys, threading, time, zlib
 
 
 def note(params):
@@ -50,8 +53,61 @@ def kill_worker(params):
 
 def mixed(params):
     """Good jobs, and some that are poison."""
-    functions = {"work": work, "executor": kill_executor, "worker": kill_worker}
+    functions = {"work": among_hostile_ones, "executor": kill_executor, "hostile": misbehave}
     return functions[params.get("what", "work")](params)
+
+
+def misbehave(params):
+    import hostile
+
+    note(params)
+    return hostile.misbehave(params)
+
+
+def among_hostile_ones(params):
+    """Do the work, and say what an earlier job has left for this one to see."""
+    left = seen()
+    work(params)
+    print("said by", params["n"])
+    text = json.dumps(params, sort_keys=True)
+    return {"n": params["n"], "sum": zlib.crc32(text.encode()), "peak": float(params["n"]), "left": left}
+
+
+def seen():
+    """Names of all that is not as it is for the first job of an executor."""
+    here = pathlib.Path(__file__).parent
+    numbers = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGTERM, signal.SIGCHLD)
+    timers = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+    wrong = {
+        "directory": os.getcwd() != os.environ.get("TMPDIR"),
+        "files": bool(os.listdir()),
+        "variables": "HOSTILE" in os.environ or "PATH" not in os.environ,
+        "handlers": any(signal.getsignal(number) != signal.SIG_DFL for number in numbers),
+        "mask": bool(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+        "timers": any(any(signal.getitimer(timer)) for timer in timers),
+        "umask": UMASK != umask(),
+        "limits": LIMITS != limits(),
+        "trace": sys.gettrace() is not None,
+        "socket timeout": socket.getdefaulttimeout() is not None,
+        "payload": (here / "data.txt").read_text() != "data",
+        "threads": threading.active_count() > THREADS,
+        "output": not stat.S_ISREG(os.fstat(1).st_mode) or os.path.exists("own.log"),
+    }
+    return [name for name, holds in wrong.items() if holds]
+
+
+def umask():
+    now = os.umask(0o077)
+    os.umask(now)
+    return now
+
+
+def limits():
+    kinds = (resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)
+    return [resource.getrlimit(kind) for kind in kinds]
+
+
+UMASK, LIMITS, THREADS = umask(), limits(), threading.active_count()
 
 
 def fill_memory(params):
@@ -111,6 +167,8 @@ def write(directory: Path, settings: str = "") -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "worker.py").write_text(MODULE)
     (directory / "slow.py").write_text(SLOW.replace("IMPORT_S", str(IMPORT_S)))
+    shutil.copy(hostile_jobs.__file__, directory / "hostile.py")
+    (directory / "data.txt").write_text("data")
     (directory / "Pipfile").write_text("[packages]\n")
     if settings:
         (directory / "cloudburst.toml").write_text(settings)

@@ -1,4 +1,4 @@
-"""Ensembles under one random fault after another; a seed decides which, where and when.
+"""Ensembles, with hostile jobs among them, under one random fault after another; a seed decides on all of it.
 
 The order of faults, their places and their pauses are the seed's; how far the jobs have come when one strikes
 is the machine's. So a seed repeats the storm, and not every race in it: run it again a few times.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import random
 import signal
 import threading
@@ -17,13 +18,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
+import psutil
 import redis
 
 from cloudburst.errors import EnsembleError
 from cloudburst.rqwire.ledger import Ledger
-from tests.chaos import ledger
+from tests.chaos import hostile_hashes, hostile_jobs, ledger
 from tests.chaos.proxy import AFTER, ANSWERED, BEFORE, Call, cut
-from tests.chaos.world import LEASE_S, RESTART_S, Run, Worker, World, signal_all
+from tests.chaos.world import LEASE_S, RESTART_S, Run, Worker, World, left_behind, signal_all
 from tests.points.misbehaving import Misbehaving, Write
 from tests.wait import wait_until
 
@@ -33,8 +35,19 @@ MAX_ATTEMPTS = 12
 JOBS = 250
 """Per ensemble. The next one is submitted when most of the last are done."""
 
-VERSIONS = 5
-"""Payloads that ensembles have in turns."""
+VERSIONS = 6
+"""Payloads that ensembles have in turns; every other one runs each job in a fork."""
+
+HOSTILE = 0.06
+"""Share of jobs that are hostile."""
+SPOILED = 10
+"""Stock jobs with spoiled hashes that come after each ensemble."""
+
+TIMEOUT_S = 10
+"""Of all jobs: some hostile ones never end. The good ones take 0.3 s at most."""
+
+WORKER_MIB = 400
+"""More than any worker needs, whatever its jobs say; one needs about 80."""
 
 CALL_S = 3.0
 """How long a fault waits for the call that it is to strike at."""
@@ -56,6 +69,14 @@ class Outcome:
     database_faults: int = 0
     lost: int = 0
     doubled: int = 0
+    wrong: int = 0
+    """Good jobs whose record does not say what they did."""
+    hostile: Counter[str] = field(default_factory=Counter)
+    """Jobs that were, by kind."""
+    spoiled: int = 0
+    """Stock jobs with hashes that no client writes."""
+    worker_mib: float = 0.0
+    """The most that one worker's process ever used."""
     max_attempt: int = 0
     longest_restart_s: float = 0.0
     """Of jobs of a killed worker, while nothing else was wrong."""
@@ -78,6 +99,11 @@ class Storm:
         """Number of the last one that began."""
         self._pausing: list[threading.Timer] = []
         self._over = threading.Event()
+        self._spoiled: dict[str, str] = {}
+        """Ids of stock jobs to what is wrong with them."""
+        self._doubtful: set[str] = set()
+        """Those that were being enqueued when Redis died."""
+        self._mark = f"{90_000 + os.getpid()}.5"
         self._database = Misbehaving()
         self._database.behave = self._pass_on
         self._faults: list[tuple[int, Callable[[], None]]] = [
@@ -105,6 +131,7 @@ class Storm:
 
     def rage(self, *, seconds: float = math.inf, jobs: float = math.inf) -> Outcome:
         """Until ``seconds`` have passed or so many jobs were submitted, then calm down and count."""
+        self._world.post_worker_zip()
         self._workers = [self._start() for _ in range(WORKERS)]
         wait_until(lambda: all(worker.name for worker in self._workers), 30, "the workers to register")
         deadline = time.monotonic() + seconds
@@ -123,6 +150,7 @@ class Storm:
             self._calm_down()
             self._over.set()
             self._count()
+            self._look_behind()
         finally:
             self._over.set()
             for thread in (submitting, auditing):
@@ -140,6 +168,7 @@ class Storm:
                     continue
                 self._runs.append(self._submit(len(self._runs)))
                 submitted += JOBS
+                self._spoil()
         while self._runs and not all(map(self._world.complete, self._runs)) and time.monotonic() < deadline:
             time.sleep(0.05)
 
@@ -150,12 +179,34 @@ class Storm:
             what = dice.random()
             if what < 0.005:
                 return {"what": "executor"}
+            if what < 0.005 + HOSTILE:
+                return hostile_jobs.description(dice, self._mark)
             return {"s": dice.choice([0.0, 0.01, 0.01, 0.05, 0.3]), "fail": what > 0.98}
 
-        digest = self._world.version(number % VERSIONS)
         return self._world.submit(
-            JOBS, "worker.mixed", points=1, each=each, digest=digest, max_attempts=MAX_ATTEMPTS, retries=1
+            JOBS,
+            "worker.mixed",
+            points=1,
+            each=each,
+            digest=self._version(number),
+            max_attempts=MAX_ATTEMPTS,
+            retries=1,
+            timeout_s=TIMEOUT_S,
         )
+
+    def _version(self, number: int) -> str:
+        return self._world.version(number % VERSIONS, "fork" if number % 2 else "reuse")
+
+    def _spoil(self) -> None:
+        """Enqueue stock jobs that are not what they should be, as a broken client would."""
+        dice = random.Random(f"{self.outcome.seed} stock {len(self._spoiled)}")
+        for name in dice.sample(sorted(hostile_hashes.SPOILED), SPOILED):
+            job_id = f"spoiled{len(self._spoiled)}"
+            self._spoiled[job_id] = name
+            try:
+                hostile_hashes.enqueue(self._world.redis, name, job_id)
+            except redis.ConnectionError:
+                self._doubtful.add(job_id)
 
     def _left(self, run: Run) -> int:
         status = self._world.stack.ensembles.status(run.ensemble)
@@ -165,17 +216,31 @@ class Storm:
         """No fault, but jobs change their payload while others run."""
         with contextlib.suppress(redis.RedisError, EnsembleError, IndexError):
             run = self._dice.choice(self._runs[-2:])
-            version = self._world.version(self._dice.randrange(VERSIONS))
+            version = self._version(self._dice.randrange(VERSIONS))
             self._world.stack.ensembles.upgrade(run.ensemble, version)
 
     def _audit_all(self) -> None:
         """The product's own audit, again and again while everything is under way."""
         while not self._over.wait(1.0):
-            with contextlib.suppress(redis.RedisError):
-                found = Ledger(self._world.redis).everything()
+            self._weigh()
+            with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
+                self.outcome.breaches += [f"audit while it ran: {breach}" for breach in self._audited()]
                 self.outcome.audits += 1
-                for account in (*found.ensembles, *found.queues):
-                    self.outcome.breaches += [f"audit while it ran: {breach}" for breach in account.breaches]
+
+    def _audited(self) -> list[str]:
+        """What the product's own audit has to say, but of jobs that are spoiled."""
+        try:
+            found = Ledger(self._world.redis).everything()
+        except (redis.ResponseError, ValueError, LookupError, TypeError) as error:
+            return [f"it cannot be made: {type(error).__name__}: {error}"]
+        breaches = [breach for account in (*found.ensembles, *found.queues) for breach in account.breaches]
+        return [str(breach) for breach in breaches if breach.job_id not in self._spoiled]
+
+    def _weigh(self) -> None:
+        for worker in list(self._workers):
+            with contextlib.suppress(psutil.Error):
+                mib = psutil.Process(worker.pid).memory_info().rss / (1 << 20)
+                self.outcome.worker_mib = max(self.outcome.worker_mib, mib)
 
     def _calm_down(self) -> None:
         """Everything is well again; what was left on the disks of dead nodes is delivered by new workers."""
@@ -196,10 +261,14 @@ class Storm:
     def _count(self) -> None:
         """Accounts, in the tests' own bookkeeping and in the product's."""
         found = self.outcome
-        found.breaches += ledger.breaches(self._world.redis)
-        audit = Ledger(self._world.redis).everything()
-        for account in (*audit.ensembles, *audit.queues):
-            found.breaches += [f"audit: {breach}" for breach in account.breaches]
+        found.breaches += ledger.breaches(self._world.redis, spoiled=self._spoiled)
+        found.breaches += [f"audit: {breach}" for breach in self._audited()]
+        found.spoiled = len(self._spoiled)
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: not self._unfinished(), 60, "stock jobs")
+        found.breaches += self._unfinished()
+        if found.worker_mib > WORKER_MIB:
+            found.breaches.append(f"a worker used {found.worker_mib:.0f} MiB, {WORKER_MIB} are plenty")
         for run in self._runs:
             records = self._world.records(run)
             indices = Counter(record.index for record in records)
@@ -208,12 +277,30 @@ class Storm:
             found.lost += JOBS - len(indices)
             found.doubled += sum(n - 1 for n in indices.values())
             found.max_attempt = max([found.max_attempt, *(record.attempt for record in records)])
+            found.hostile.update(d["kind"] for d in run.descriptions if d.get("what") == "hostile")
+            wrong = ledger.wrong(run.descriptions, records)
+            found.wrong += len(wrong)
+            found.breaches += wrong
             with contextlib.suppress(AssertionError):
                 wait_until(lambda run=run: not self._world.missing_points(run), 30, "points")
             missing = self._world.missing_points(run)
             if missing:
                 found.breaches.append(f"{run.ensemble}: {len(missing)} points missing: {sorted(missing)[:5]}")
         found.lost_replies = sum(worker.proxy.cuts.total() for worker in self._world.workers) + self._cuts
+
+    def _unfinished(self) -> list[str]:
+        """Stock jobs that have not come to an end, with what is wrong with them."""
+        ids = set(self._spoiled) - self._doubtful
+        left = hostile_hashes.unfinished(self._world.redis, ids)
+        return [f"{job_id} ({self._spoiled[job_id]}): {what}" for job_id, what in sorted(left.items())]
+
+    def _look_behind(self) -> None:
+        """No process of a job is left once all jobs have ended, although the workers go on."""
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: not left_behind(self._mark), 20, "what jobs have started to end")
+        left = left_behind(self._mark)
+        self.outcome.breaches += [f"left behind: {process.info['cmdline']}" for process in left]
+        signal_all([process.pid for process in left], signal.SIGKILL)
 
     # -- workers ---------------------------------------------------------------------------------------
 
@@ -228,6 +315,12 @@ class Storm:
         """As many workers as before: in the place of a dead one, or on a fresh node."""
         for dead in [worker for worker in self._workers if not worker.alive]:
             self._workers.remove(dead)
+            if not dead.told_to_end:
+                said = self._world.log(dead)[-500:].splitlines()[-1:]
+                status = dead.process.returncode
+                self.outcome.breaches.append(
+                    f"{dead.node}'s worker ended by itself (status {status}): {said}"
+                )
             self._cuts += dead.proxy.cuts.total()
             self._world.forget(dead)
             self._workers.append(self._start(dead.node if self._dice.random() < 0.5 else ""))

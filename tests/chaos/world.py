@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import redis
 
+from cloudburst import archive
 from cloudburst.model import EnsembleSpec, JobRecord
 from cloudburst.rqwire.ensembles import encode_description
 from cloudburst.rqwire.ledger import Ledger
@@ -43,6 +44,8 @@ class Worker:
         self.proxy = proxy
         self._redis = client
         self._name = ""
+        self.told_to_end = False
+        """By the tests; one that ends otherwise should not have ended."""
 
     @property
     def pid(self) -> int:
@@ -62,6 +65,7 @@ class Worker:
     def kill(self) -> float:
         """SIGKILL; returns when, in Unix time."""
         at = time.time()
+        self.told_to_end = True
         self.process.kill()
         self.process.wait()
         return at
@@ -73,6 +77,7 @@ class Worker:
         self.process.send_signal(signal.SIGCONT)
 
     def terminate(self) -> None:
+        self.told_to_end = True
         self.process.terminate()
 
     def executors(self) -> list[int]:
@@ -97,6 +102,12 @@ def alive(pid: int) -> bool:
         return False
 
 
+def left_behind(mark: str) -> list[psutil.Process]:
+    """Processes with that text in their command line: hostile jobs have started them."""
+    processes = psutil.process_iter(["cmdline"])
+    return [process for process in processes if any(mark in part for part in process.info["cmdline"] or ())]
+
+
 @dataclass(frozen=True)
 class Run:
     """One ensemble of the tests' payload."""
@@ -105,7 +116,12 @@ class Run:
     notes_file: Path
     measurement: str
     points: int
-    """Each job writes so many."""
+    """Each job that works writes so many."""
+    descriptions: Sequence[dict[str, Any]] = ()
+
+    def works(self, n: int) -> bool:
+        """Whether that job does what jobs are for."""
+        return self.descriptions[n].get("what", "work") == "work"
 
     def notes(self) -> list[Note]:
         return payload.read_notes(self.notes_file)
@@ -227,12 +243,17 @@ class World:
         for first in range(0, count, 1000):
             self.stack.ensembles.append(ensemble, function, first, encoded[first : first + 1000])
         self.stack.ensembles.seal(ensemble)
-        return Run(ensemble, notes, run, points)
+        return Run(ensemble, notes, run, points, descriptions)
 
-    def version(self, number: int) -> str:
+    def version(self, number: int, isolation: str = "reuse") -> str:
         """The digest of a payload that is another one, and does the same."""
-        settings = f"max_jobs_per_executor = {10_000 + number}\n"
+        settings = f'max_jobs_per_executor = {10_000 + number}\nisolation = "{isolation}"\n'
         return self.stack.upload(payload.write(self.directory / f"payload-{number}", settings))
+
+    def post_worker_zip(self) -> None:
+        """Make the payload the one of stock jobs, too."""
+        built = archive.build(self.directory / "payload", self.directory / "worker.zip")
+        self.stack.store.put("worker.zip", built.path)
 
     def records(self, run: Run) -> list[JobRecord]:
         """Those there are, in the order of their indices."""
@@ -269,7 +290,7 @@ class World:
         wanted = {
             record.index * 1000 + k + 1
             for record in self.records(run)
-            if record.state == "finished"
+            if record.state == "finished" and run.works(record.index)
             for k in range(run.points)
         }
         rows = [json.loads(line) for line in self.points(run.measurement)]
