@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from cloudburst import archive
 from cloudburst.errors import StackError
 from cloudburst.providers.provider import Node
 
@@ -39,6 +40,7 @@ class LocalProvider:
     def remove(self, node: Node) -> None:
         """Remove the node's directory: results, files and secrets."""
         try:
+            archive.unprotect(self.directory(node.stack))
             shutil.rmtree(self.directory(node.stack))
         except FileNotFoundError:
             return

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cloudburst import archive
 from cloudburst.archive.pipfile import local_packages, read_lock, read_pipfile
 from cloudburst.commands import pipenv, uv
 from cloudburst.commands.command import mask
@@ -128,6 +129,7 @@ class Pipfile:
         """Make ``project`` a folder in which pipenv can work; the payload itself stays as it is."""
         if self.brings_packages:
             shutil.copytree(self.payload, project, dirs_exist_ok=True)
+            archive.unprotect(project)
         (project / "Pipfile").write_text(self.text, encoding="utf-8")
 
 

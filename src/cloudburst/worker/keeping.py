@@ -16,6 +16,8 @@ import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from cloudburst import archive
+
 log = logging.getLogger(__name__)
 
 TRASH = ".trash-"
@@ -150,6 +152,8 @@ def _to_trash(path: Path) -> None:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
+        with contextlib.suppress(OSError):
+            archive.unprotect(path)
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -42,6 +42,7 @@ class Payloads:
                     archive.extract(zipped, directory)
             finally:
                 zipped.unlink(missing_ok=True)
+        archive.protect(directory)  # jobs share it
         return directory
 
     def _download(

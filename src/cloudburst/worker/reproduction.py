@@ -142,3 +142,4 @@ def _fetch(store: FileStore, digest: str, target: Path) -> None:
                 raise
             raise PayloadError(f"payload {digest} is not in the file store any more") from error
         archive.extract(zipped, target)
+        archive.protect(target)  # as on the nodes

@@ -33,6 +33,7 @@ from .lifelines import all_die_with, die_with_parent, stand_back
 from .memory import Memory
 from .output import Output, flush_streams
 from .payload import Broken, Payload, find_first, preload
+from .privileges import obey_modes
 from .scratch import Scratch
 from .stub import load_results
 from .values import decode, encode
@@ -297,6 +298,7 @@ def main() -> None:
     fd, queue_fd, lifeline, scratch, line_py, modules = sys.argv[1:7]
     all_die_with(int(lifeline))
     stand_back()
+    obey_modes()
     control, queue = socket.socket(fileno=int(fd)), socket.socket(fileno=int(queue_fd))
     control.set_inheritable(False)
     queue.set_inheritable(False)

@@ -34,6 +34,7 @@ from typing import Any, Callable, Dict, Optional
 
 from .failures import Failure, ours
 from .payload import Payload, find_first, preload
+from .privileges import obey_modes
 from .stub import load_results
 from .values import decode, encode
 
@@ -147,6 +148,7 @@ def main() -> int:
 def _answer() -> int:
     with open(sys.argv[1], encoding="utf-8") as file:
         order = json.load(file)
+    obey_modes()
     faulthandler.enable(all_threads=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):

@@ -18,17 +18,17 @@ NICE = 5
 def die_with_parent() -> None:
     """Linux: this process is killed when the one that started it dies, however it dies."""
     with contextlib.suppress(Exception):
-        _libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def adopt_orphans() -> None:
     """Linux: a descendant of this process that loses its parent becomes a child of this process."""
     with contextlib.suppress(Exception):
-        _libc().prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc().prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 @functools.lru_cache(maxsize=None)
-def _libc() -> Any:
+def libc() -> Any:
     """The C library; kept, because forks should not have to load it."""
     import ctypes
 
