@@ -35,11 +35,24 @@ class Running:
     """An executor, and what it has said."""
 
     def __init__(
-        self, directory: Path, payload_dir: Path, *, allow_pickle=True, python=sys.executable, **settings
+        self,
+        directory: Path,
+        payload_dir: Path,
+        *,
+        allow_pickle=True,
+        python=sys.executable,
+        identity=None,
+        **settings,
     ):
         runtime = Runtime("digest", payload_dir, Path(python), PayloadSettings(**settings), PROVENANCE)
         self.process = ExecutorProcess(
-            runtime, directory, ENVIRON, kept_dir=directory / "kept", points=True, allow_pickle=allow_pickle
+            runtime,
+            directory,
+            ENVIRON,
+            kept_dir=directory / "kept",
+            points=True,
+            allow_pickle=allow_pickle,
+            identity=identity,
         )
         self.points: list[bytes] = []
         self.alive = True

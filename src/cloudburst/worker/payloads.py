@@ -22,10 +22,12 @@ _AGAIN_S = 2.0
 class Payloads:
     """The payloads under ``directory``."""
 
-    def __init__(self, store: FileStore, directory: Path, room: Room) -> None:
+    def __init__(self, store: FileStore, directory: Path, room: Room, *, protect: bool) -> None:
+        """``protect`` them from this user, as whom jobs run."""
         self._store = store
         self._dir = directory
         self._room = room
+        self._protect = protect
 
     def fetched(self, digest: str, note: Callable[[str], None], stop: threading.Event) -> Path:
         """Where the files of that payload are; waits for as long as the file store is out of reach.
@@ -42,7 +44,8 @@ class Payloads:
                     archive.extract(zipped, directory)
             finally:
                 zipped.unlink(missing_ok=True)
-        archive.protect(directory)  # jobs share it
+        if self._protect:
+            archive.protect(directory)
         return directory
 
     def _download(

@@ -89,7 +89,12 @@ class Provisioner:
         self._current = Current(self._store, called=called)
         for directory in (self._payloads_dir, self._environments_dir):
             directory.mkdir(parents=True, exist_ok=True)
-        self._payloads = Payloads(self._store, self._payloads_dir, Room(self._payloads_dir, config.node))
+        self._payloads = Payloads(
+            self._store,
+            self._payloads_dir,
+            Room(self._payloads_dir, config.node),
+            protect=not config.executor_uids,
+        )
         locks_dir = self._environments_dir / "locks"
         self._locking = Locking(self._store, builds, locks_dir, patience_s=config.lease_s)
         stored = Stored(self._store, self._environments_dir, config.node)

@@ -25,6 +25,7 @@ import types
 from typing import Any, Callable, Dict
 
 from .callbacks import JobView, read_meta, time_limit
+from .copies import make_writable
 from .failures import Failure
 from .forks import Forks
 from .frames import DONE, MESSAGE_LIMIT, ORDER, POINTS, pack, split
@@ -85,6 +86,7 @@ class Executor:
                 os.environ.update(told["environ"])
                 self.payload, self.settings = Payload(told["payload"]), told["settings"]
                 find_first(told["payload"], ahead)
+                make_writable(self.payload)
                 return True
             if not chunk:
                 return False

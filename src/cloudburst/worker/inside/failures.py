@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 
+from .advice import where_to_write
 from .payload import Broken, Payload
 from .values import Refused
 
@@ -53,7 +54,8 @@ def _headline(error: BaseException, payload: Payload) -> str:
     name = getattr(error, "filename", None)
     if isinstance(error, FileNotFoundError) and isinstance(name, str) and payload.has(name):
         return "%s: each job runs in a directory of its own; open Path(__file__).parent / %r" % (line, name)
-    return line
+    advice = where_to_write(error, str(error), payload)
+    return "%s: %s" % (line, advice) if advice else line
 
 
 def _missing(module: str, error: BaseException, payload: Payload) -> str:

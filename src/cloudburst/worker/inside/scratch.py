@@ -47,7 +47,7 @@ class Scratch:
             if not os.listdir(self.directory) and stat.S_IMODE(os.stat(self.directory).st_mode) == 0o700:
                 return
         os.chdir(self.parent)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        _remove(self.directory)
         self.directory = ""
 
     def keep(self, kept: str) -> str:
@@ -63,3 +63,14 @@ class Scratch:
 def _use_for_temporary_files(directory: str) -> None:
     os.environ["TMPDIR"] = os.environ["TEMP"] = os.environ["TMP"] = directory
     tempfile.tempdir = None
+
+
+def _remove(directory: str) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    if os.path.isdir(directory):  # the job has taken rights from folders of its own
+        for folder, names, _ in os.walk(directory):
+            for path in (folder, *(os.path.join(folder, name) for name in names)):
+                with contextlib.suppress(OSError):
+                    if not os.path.islink(path):
+                        os.chmod(path, 0o700)
+        shutil.rmtree(directory, ignore_errors=True)
