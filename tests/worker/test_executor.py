@@ -308,7 +308,7 @@ def test_a_crash_ends_the_executor_and_its_last_words_remain(start, function, wo
     assert running.call(function, {}) is None
 
     assert b"last words" in running.process.output_tail()
-    assert words in process.ending(running.process.kill())
+    assert words in process.how_it_ended(running.process.kill())
 
 
 def test_a_hanging_job_writes_where_it_hangs(start):

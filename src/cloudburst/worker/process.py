@@ -19,7 +19,8 @@ from cloudburst import names
 from cloudburst.points import line
 from cloudburst.rqwire.asked import NOTHING, Callback
 from cloudburst.rqwire.leases import Claim
-from cloudburst.worker import inside, memory
+from cloudburst.worker import ending, inside, memory
+from cloudburst.worker.ending import Guard
 from cloudburst.worker.identities import Identity
 from cloudburst.worker.inside import frames
 from cloudburst.worker.runtime import Runtime
@@ -45,10 +46,12 @@ class ExecutorProcess:
         allow_pickle: bool,
         stands_in: bool = False,
         identity: Identity | None = None,
+        guard: Guard | None = None,
     ) -> None:
         """Start it in ``directory``; scratch directories that are kept go to ``kept_dir``. Raises OSError.
 
         ``identity`` is the user that it becomes, which is released when it is closed; None: ours.
+        ``guard`` ends it with all that it starts when this process is killed.
 
         One that ``stands_in`` is told no payload yet: ``take_on`` does that.
         """
@@ -82,20 +85,19 @@ class ExecutorProcess:
         self._queue, self._queue_end = socket.socketpair(socket.AF_UNIX, frames.QUEUE_KIND)
         self._queue.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, QUEUE_BYTES)
         self._queue.setblocking(False)
-        lifeline, self._lifeline = os.pipe()
+        lifeline, self._lifeline = (guard.lifeline(), -1) if guard is not None else os.pipe()
         fds = [theirs.fileno(), self._queue_end.fileno(), lifeline]
         argv = [runtime.python, inside.START, *fds, scratch]
         argv += [line.__file__, json.dumps(runtime.settings.preload)]
         try:
-            self.process = subprocess.Popen(
+            self.process = ending.start(
                 [str(part) for part in argv],
-                env=dict(environ),
+                env={**environ, **(guard.variables if guard is not None else {})},
                 cwd=scratch,
                 stdin=subprocess.DEVNULL,
                 stdout=self.output,
                 stderr=self.output,
                 pass_fds=fds,
-                start_new_session=True,
                 **(identity.start_options if identity is not None else {}),
             )
         except OSError:
@@ -104,6 +106,8 @@ class ExecutorProcess:
         finally:
             theirs.close()
             os.close(lifeline)
+        if guard is not None:
+            guard.watch(self.process)
         self.control.setblocking(False)
         if not stands_in:
             with contextlib.suppress(OSError):  # it has died: whoever reads from it will find out
@@ -226,11 +230,12 @@ class ExecutorProcess:
 
         What it had sent before can still be read, and what it had not taken be called back.
         """
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        ending.end(self.process)
         if self._identity is not None:
             self._identity.end_all()
-        return self.process.wait()
+        status = self.process.wait()
+        ending.end_orphans()
+        return status
 
     def close(self) -> None:
         """Kill it, and clean up."""
@@ -246,7 +251,8 @@ class ExecutorProcess:
         self.control.close()
         self._queue.close()
         self._queue_end.close()
-        os.close(self._lifeline)
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
         os.close(self.output)
 
 
@@ -272,7 +278,7 @@ def _asked(claim: Claim) -> dict[str, Any]:
     }
 
 
-def ending(status: int) -> str:
+def how_it_ended(status: int) -> str:
     """How a process ended, in words."""
     if status >= 0:
         return f"its executor exited with status {status}"

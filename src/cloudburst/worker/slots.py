@@ -18,10 +18,12 @@ from typing import Literal
 from cloudburst import names
 from cloudburst.config import WorkerConfig
 from cloudburst.rqwire.leases import Claim, Loss, Outcome
-from cloudburst.worker import memory, process
+from cloudburst.worker import ending, memory, process
 from cloudburst.worker.ahead import Ahead
+from cloudburst.worker.ending import Guard
 from cloudburst.worker.identities import Identities
 from cloudburst.worker.inside import frames
+from cloudburst.worker.inside.lifelines import adopt_orphans
 from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.recorder import Recorder
 from cloudburst.worker.runtime import Runtime, Unusable, executor_environ
@@ -65,6 +67,9 @@ class Slots:
         self._spares = Spares(config.slots)
         self._stand_ins = StandIns(self._spares)
         self._identities = Identities(config.executor_uids)
+        adopt_orphans()
+        # Where executors have users of their own, this process may not pass on the right to kill them.
+        self._guard = None if config.executor_uids else Guard(config.state_dir)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -157,6 +162,7 @@ class Slots:
             allow_pickle=self._config.allow_pickle,
             stands_in=stands_in,
             identity=self._identities.take(),
+            guard=self._guard,
         )
 
     def _start_stand_in(self) -> None:
@@ -245,7 +251,7 @@ class Slots:
             if verdict is not None:
                 self._end(_stopped(claim, verdict, started, tail, ran_on))
             else:
-                reason = process.ending(status)
+                reason = process.how_it_ended(status)
                 self._recorder.lost(Loss(claim, reason, _fingerprint(reason), tail, started, ran_on))
         self._discard(slot)
 
@@ -261,6 +267,7 @@ class Slots:
                 self._stop_condemned(slot)
         if now >= self._next_tick:
             self._next_tick = now + TICK_S
+            ending.end_orphans()
             for slot in self._slots:
                 if slot.claims and slot.executor is not None:
                     slot.executor.cut_output()
@@ -372,6 +379,8 @@ class Slots:
         for slot in self._slots:
             self._discard(slot)
         self._spares.close()
+        if self._guard is not None:
+            self._guard.close()
 
     def call_back(self, slot: Slot) -> None:
         """Let what the slot's executor has not begun wait again."""

@@ -19,6 +19,7 @@ from typing import IO
 from cloudburst.commands import pipenv
 from cloudburst.commands.command import Command, mask
 from cloudburst.config import build_variables
+from cloudburst.worker import ending
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class Tools:
         """
         with contextlib.ExitStack() as files:
             answer = files.enter_context(stdout.open("wb")) if stdout is not None else subprocess.PIPE
-            process = subprocess.Popen(
+            process = ending.start(
                 command.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=answer,
@@ -100,7 +101,6 @@ class Tools:
                 cwd=command.cwd,
                 env={**self.environ, **command.env},
                 pass_fds=() if held is None else (held,),
-                start_new_session=True,
             )
         output = process.stderr if stdout is not None else process.stdout
         assert output is not None  # noqa: S101 (one of them is a pipe)

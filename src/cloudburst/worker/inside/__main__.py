@@ -1,6 +1,7 @@
 """Start of what runs in the payload's own interpreter: ``python <this file> ARGUMENTS``.
 
-An executor has six arguments (see ``executor``), a run in the foreground one (see ``foreground``).
+An executor has six arguments (see ``executor``), a run in the foreground one (see ``foreground``), and the
+guard of a worker none (see ``guard``).
 
 This folder does not stay on ``sys.path``, and is a package by a name of its own: a payload may have modules
 that are called as ours are, and even one that is called ``cloudburst``.
@@ -29,5 +30,6 @@ def load() -> None:
 if __name__ == "__main__":
     del sys.path[0]
     load()
-    begin = importlib.import_module(NAME + (".executor" if len(sys.argv) > 2 else ".foreground"))
+    module = {1: ".guard", 2: ".foreground"}.get(len(sys.argv), ".executor")
+    begin = importlib.import_module(NAME + module)
     sys.exit(begin.main())

@@ -10,21 +10,14 @@ import contextlib
 import os
 import signal
 import time
-from typing import Collection, FrozenSet, Iterator
+from typing import FrozenSet
 
 from .lifelines import adopt_orphans
 from .pools import Pools, forget_forkserver
-
-KILL_S = 5.0
-"""How long the kernel gets to take killed processes away."""
+from .trees import KILL_S, PAUSE_S, any_child, children, descendants, reap
 
 LAST_WORDS_S = 1.0
 """How long a resource tracker gets to remove what the job's processes have left."""
-
-PAUSE_S = 0.001
-
-LISTED = os.path.exists("/proc/self/task/%d/children" % os.getpid())
-"""Whether the kernel tells which children a process has."""
 
 
 class Processes:
@@ -75,37 +68,3 @@ class Processes:
         while not pids.isdisjoint(children(os.getpid())) and time.monotonic() < deadline:
             reap(pids)
             time.sleep(PAUSE_S)
-
-
-def any_child() -> bool:
-    """Whether this process has a child, dead or alive: one call of the system, where jobs leave nothing."""
-    if not LISTED:
-        return False
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
-
-
-def children(pid: int) -> Iterator[int]:
-    """Of a process, also those that are dead and not asked for."""
-    with contextlib.suppress(OSError):
-        for thread in os.listdir("/proc/%d/task" % pid):
-            with contextlib.suppress(OSError), open("/proc/%d/task/%s/children" % (pid, thread)) as file:
-                yield from map(int, file.read().split())
-
-
-def descendants(pid: int, spared: FrozenSet[int]) -> Iterator[int]:
-    """Children, their children and so on; neither those that are spared nor what these have started."""
-    for child in children(pid):
-        if child not in spared:
-            yield child
-            yield from descendants(child, spared)
-
-
-def reap(pids: Collection[int]) -> None:
-    """Ask for those children that are dead."""
-    for pid in pids:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
