@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import selectors
+import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import count
@@ -259,7 +260,8 @@ class Slots:
         verdict = slot.verdict
         if executor.gone():
             status = executor.process.returncode
-            if verdict is None or (verdict is HUNG_UP and status < 0):  # a crash takes a moment
+            crashed = status < 0 and status != -signal.SIGUSR1  # with which we ask for its stack
+            if verdict is None or (verdict is HUNG_UP and crashed):  # a crash takes a moment
                 verdict = Verdict.ended(status, for_memory=memory.kernel_kills() > self._kernel_kills[0])
             self._end(slot, verdict)
         elif not slot.claims:
