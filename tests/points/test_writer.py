@@ -35,7 +35,7 @@ class Writing:
         self.answers: dict[str, Answer] = {}
 
     def submit(self, lines: bytes, token: str) -> None:
-        self.writer.submit(lines, token)
+        self.writer.submit([lines], token)
 
     def look(self) -> None:
         for answer in self.writer.poll():

@@ -30,7 +30,7 @@ def main() -> None:
         while waiting and running < SLOTS:
             number = waiting.pop(0)
             time.sleep(JOB_S)
-            writer.submit(lines_of(number), str(number))
+            writer.submit([lines_of(number)], str(number))
             running += 1
         called.wait()
         called.clear()

@@ -112,6 +112,10 @@ def mark(params):
     time.sleep(params.get("s", 0))
     return os.environ["CLOUDBURST_ATTEMPT"]
 
+def mark_and_fail(params):
+    mark(params)
+    raise RuntimeError("marked")
+
 def points(params):
     from cloudburst import results
     for i in range(params["n"]):

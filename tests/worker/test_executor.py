@@ -18,10 +18,11 @@ import pytest
 from cloudburst.model import PayloadSettings, Provenance
 from cloudburst.points import line
 from cloudburst.rqwire.leases import Claim
-from cloudburst.worker import inside, interpreters, process
-from cloudburst.worker.inside import frames
+from cloudburst.worker import inside, interpreters
 from cloudburst.worker.process import ExecutorProcess
+from cloudburst.worker.replies import Ended
 from cloudburst.worker.runtime import Runtime
+from cloudburst.worker.verdict import ending
 from tests.wait import wait_until
 from tests.worker import payload
 from tests.worker.package_index import make_wheel
@@ -55,8 +56,7 @@ class Running:
             identity=identity,
         )
         self.points: list[bytes] = []
-        self.alive = True
-        self._done: list[bytes] = []
+        self._done: list[Ended] = []
         self._jobs = 0
 
     def call(self, function: str, *args, **kwargs):
@@ -71,16 +71,18 @@ class Running:
         self.process.send(claim)
 
     def done(self):
-        wait_until(lambda: self._read() or not self.alive, 20, "the job to end")
+        wait_until(lambda: self._read() or self.process.hung_up, 20, "the job to end")
         if not self._done:
             return None
-        head, _, body = self._done.pop(0).partition(b"\n")
-        return json.loads(head), body
+        ended = self._done.pop(0)
+        return ended._asdict(), ended.body
 
     def _read(self):
-        received, self.alive = self.process.frames()
-        self.points += [body for kind, body in received if kind == frames.POINTS]
-        self._done += [body for kind, body in received if kind == frames.DONE]
+        for reply in self.process.listen():
+            if isinstance(reply, Ended):
+                self._done.append(reply)
+            else:
+                self.points.append(reply[0])
         return self._done
 
 
@@ -308,7 +310,7 @@ def test_a_crash_ends_the_executor_and_its_last_words_remain(start, function, wo
     assert running.call(function, {}) is None
 
     assert b"last words" in running.process.output_tail()
-    assert words in process.how_it_ended(running.process.kill())
+    assert words in ending(running.process.kill(), for_memory=False)
 
 
 def test_a_hanging_job_writes_where_it_hangs(start):

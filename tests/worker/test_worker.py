@@ -199,11 +199,12 @@ def test_secrets_of_the_stack_are_not_in_a_jobs_environment(stack):
 
 
 def test_a_retry_runs_the_function_again(stack, tmp_path):
-    ensemble = stack.submit("worker.say", {"n": 1}, retries=2)
+    file = tmp_path / "marks"
 
-    stack.wait(ensemble)
+    (record,) = stack.run("worker.mark_and_fail", {"file": str(file)}, retries=2)
 
-    assert stack.log("worker-state").count(f"{ensemble}-0 failed (retried)") == 2
+    assert record.error == "RuntimeError: marked"
+    assert len(file.read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize("serializer", [None, JSONSerializer])

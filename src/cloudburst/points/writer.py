@@ -12,10 +12,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from cloudburst.errors import PointsError
 from cloudburst.points.batch import BATCH_BYTES, first_batch, sift
@@ -53,37 +54,49 @@ class Answer:
     state: State
     message: str = ""
     """Why they were rejected, in the database's words."""
+    refused_summary: str = ""
+    """Why its summary was rejected, of which the state says nothing."""
+
+
+class _Part(NamedTuple):
+    """So much of a submission as goes into one write."""
+
+    lines: bytes
+    of: _Submission
+    summary: bool = False
+    last: bool = False
 
 
 class _Submission:
     """Lines that share a token, and what has become of them so far."""
 
-    def __init__(self, lines: bytes, token: str) -> None:
-        self.lines = lines if lines.endswith(b"\n") else lines + b"\n"
+    def __init__(self, pieces: Iterable[bytes], token: str, summary: bytes) -> None:
         self.token = token
-        self.undecided = 0
+        self.parts = self._parts(pieces, summary)
+        """Its lines, in order; the submission is decided with the last."""
         self.state: State = "acknowledged"
         self.message = ""
+        self.refused_summary = ""
 
-    def parts(self) -> list[_Part]:
-        """Its lines, in order; the submission is decided when all of these are."""
-        parts = [_Part(lines, self) for lines in _cut(self.lines)]
-        self.undecided = len(parts)
-        return parts
+    def _parts(self, pieces: Iterable[bytes], summary: bytes) -> Iterator[_Part]:
+        part = None
+        for lines in chain.from_iterable(map(_cut, pieces)):
+            if part:
+                yield part
+            part = _Part(lines, self)
+        if summary:
+            if part:
+                yield part
+            part = _Part(summary, self, summary=True)
+        if part:
+            yield part._replace(last=True)
 
-    def decide(self, state: State, message: str) -> None:
+    def decide(self, part: _Part, state: State, message: str) -> None:
         """One more part is decided. What is rejected stays so; what is spooled is not acknowledged."""
-        self.undecided -= 1
-        if self.state == "acknowledged" or state == "rejected":
+        if part.summary and state == "rejected":
+            self.refused_summary = message
+        elif self.state == "acknowledged" or state == "rejected":
             self.state, self.message = state, self.message or message
-
-
-@dataclass(frozen=True)
-class _Part:
-    """So much of a submission as goes into one write."""
-
-    lines: bytes
-    of: _Submission
 
 
 class PointWriter:
@@ -118,12 +131,16 @@ class PointWriter:
         self._thread = threading.Thread(target=self._run, name="points", daemon=True)
         self._thread.start()
 
-    def submit(self, lines: bytes, token: str) -> None:
-        """Hand over line protocol, every line with its time in ns; ``token`` comes back with the answer."""
+    def submit(self, pieces: Iterable[bytes], token: str, *, summary: bytes = b"") -> None:
+        """Hand over line protocol, every line with its time in ns; ``token`` comes back with the answer.
+
+        ``pieces`` are of whole lines, and are taken as they are written, from a thread. ``summary`` is a line
+        that may be refused without harm. There must be something.
+        """
         with self._changed:
             if self._closing:
                 raise PointsError("points cannot be written any more: the worker is stopping")
-            self._waiting.append(_Submission(lines, token))
+            self._waiting.append(_Submission(pieces, token, summary))
             self._changed.notify()
 
     def poll(self) -> list[Answer]:
@@ -160,19 +177,38 @@ class PointWriter:
         self._database.close()
 
     def _take(self) -> deque[_Part]:
-        """Wait for submissions and take about a batch of them; empty when there will be none."""
+        """Wait for submissions and take about a batch of them; empty when there will be none.
+
+        Of large ones a part at a time: nobody waits for the whole of somebody else's.
+        """
         parts: deque[_Part] = deque()
         size = 0
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closing)
-        time.sleep(max(self._taken_at + GATHER_S - time.monotonic(), 0.0))
-        self._taken_at = time.monotonic()
-        with self._changed:
-            while self._waiting and (not parts or size + len(self._waiting[0].lines) <= BATCH_BYTES):
+        while not parts:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+            if not self._waiting:
+                break
+            time.sleep(max(self._taken_at + GATHER_S - time.monotonic(), 0.0))
+            self._taken_at = time.monotonic()
+            while self._waiting and size < BATCH_BYTES:
                 submission = self._waiting.popleft()
-                size += len(submission.lines)
-                parts.extend(submission.parts())
+                part = self._next_of(submission)
+                if part is not None:
+                    parts.append(part)
+                    size += len(part.lines)
+                    if not part.last:
+                        self._waiting.append(submission)
         return parts
+
+    def _next_of(self, submission: _Submission) -> _Part | None:
+        """Its next part; None when the rest of it cannot be read, which is answered for."""
+        try:
+            return next(submission.parts)
+        except OSError as error:
+            message = f"they cannot be read again from this node's disk ({error})"
+            self._answers.append(Answer(submission.token, "rejected", message))
+            self._called()
+            return None
 
     def _deliver(self, parts: deque[_Part]) -> None:
         """Write parts, or else spool them; those for which neither was possible stay in ``parts``."""
@@ -230,10 +266,14 @@ class PointWriter:
         """The first so many parts are decided; answer for the submissions that are complete with them."""
         answered = False
         for _ in range(count):
-            submission = parts.popleft().of
-            submission.decide(state, message)
-            if not submission.undecided:
-                self._answers.append(Answer(submission.token, submission.state, submission.message))
+            part = parts.popleft()
+            submission = part.of
+            submission.decide(part, state, message)
+            if part.last:
+                answer = Answer(
+                    submission.token, submission.state, submission.message, submission.refused_summary
+                )
+                self._answers.append(answer)
                 answered = True
         if answered:
             self._called()
@@ -253,6 +293,8 @@ class PointWriter:
 
 def _cut(lines: bytes) -> Iterator[bytes]:
     """Lines in pieces for one write each."""
+    if not lines.endswith(b"\n"):
+        lines += b"\n"
     if len(lines) <= BATCH_BYTES:
         yield lines
         return

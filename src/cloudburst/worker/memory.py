@@ -12,6 +12,8 @@ import psutil
 _PAGE_BYTES = resource.getpagesize()
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_VMSTAT = Path("/proc/vmstat")
+_MOST_PROCESSES = 4096
 _LEFT_TO_OTHERS = 0.1
 """Part of the node's memory that jobs never get."""
 
@@ -38,15 +40,38 @@ def share_mb(slots: int) -> int:
 def used_bytes(pid: int) -> int:
     """Resident memory of a process and all its descendants now; 0 when it is gone.
 
-    Read from /proc where there is one: looking for children among all processes takes milliseconds.
+    Read from /proc where there is one: looking for children among all processes takes milliseconds. Of very
+    many descendants, only the first are looked at: a job may have started any number.
     """
-    directory = Path(f"/proc/{pid}")
     try:
-        total = int((directory / "statm").read_text().split()[1]) * _PAGE_BYTES
-        lists = [(task / "children").read_text() for task in (directory / "task").iterdir()]
+        total, found = _used_by_one(pid)
     except (OSError, IndexError):
         return _used_bytes_elsewhere(pid)
-    return total + sum(used_bytes(int(child)) for children in lists for child in children.split())
+    for _ in range(_MOST_PROCESSES):
+        if not found:
+            break
+        with contextlib.suppress(OSError, IndexError):
+            used, children = _used_by_one(found.pop())
+            total += used
+            found += children
+    return total
+
+
+def _used_by_one(pid: int) -> tuple[int, list[int]]:
+    """What one process uses, and its children."""
+    directory = Path(f"/proc/{pid}")
+    used = int((directory / "statm").read_text().split()[1]) * _PAGE_BYTES
+    children = [(task / "children").read_text() for task in (directory / "task").iterdir()]
+    return used, [int(child) for several in children for child in several.split()]
+
+
+def kernel_kills() -> int:
+    """How many processes the kernel has ended for want of memory so far; 0 where it does not say."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in _VMSTAT.read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 def _used_bytes_elsewhere(pid: int) -> int:

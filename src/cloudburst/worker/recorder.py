@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Mapping
 from itertools import islice
 
+from cloudburst.log import Repeats
+from cloudburst.points.writer import Answer as PointsAnswer
 from cloudburst.points.writer import PointWriter
 from cloudburst.rqwire.leases import Answer, Claim, Loss, Outcome, Return
+from cloudburst.worker.overlaps import Overlaps
+from cloudburst.worker.written import Written
 
 log = logging.getLogger(__name__)
 
 BATCH = 200
 """Outcomes per script call: a few milliseconds of Redis' time."""
+
+BEHIND_BYTES = 256 << 20
+"""With so many bytes of points on their way to the database, no further jobs should be begun."""
+
+REFUSED = "refused"
+"""Fingerprint of jobs whose outcome Redis did not take."""
 
 
 class Recorder:
@@ -20,25 +31,48 @@ class Recorder:
 
     def __init__(self, points: PointWriter | None) -> None:
         self._points = points
-        self._unwritten: dict[str, Outcome] = {}
-        """Outcomes by owner and job id whose points are not acknowledged yet."""
+        self._unwritten: dict[str, tuple[Outcome, int]] = {}
+        """Outcomes by owner and job id whose points are not acknowledged yet, with the size of these."""
+        self._unwritten_bytes = 0
         self._outcomes: deque[Outcome] = deque()
         self._losses: deque[Loss] = deque()
+        self._overlaps = Overlaps()
+        self._repeats = Repeats()
+        self._warned = Repeats()
+        self.warnings: deque[tuple[str, str]] = deque(maxlen=100)
+        """What the users of ensembles should be told, each with its ensemble."""
         self.recorded = 0
         """Jobs that this worker has made final so far."""
 
-    def ended(self, outcome: Outcome, points: bytes) -> None:
-        """An attempt has ended with a result; its points come first."""
-        if outcome.claim.decided is not None:
+    def ended(
+        self,
+        outcome: Outcome,
+        points: Written | None = None,
+        summary: bytes = b"",
+        series: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
+        """An attempt has ended with a result; its ``points`` and ``summary`` come first.
+
+        ``series``: what it has written, with first and last times (ns).
+        """
+        claim = outcome.claim
+        if claim.decided is not None:
             if outcome.state == "failed":
-                log.warning("%s: its stopped callback failed: %s", outcome.claim.job_id, outcome.error)
-            outcome = outcome.claim.decided
-        if points and self._points is not None:
-            token = f"{outcome.claim.owner} {outcome.claim.job_id}"
-            self._unwritten[token] = outcome
-            self._points.submit(points, token)
-        else:
-            self._outcomes.append(outcome)
+                log.warning("%s: its stopped callback failed: %s", claim.job_id, outcome.error)
+            outcome = claim.decided
+        if series and claim.ensemble:
+            warning = self._overlaps.observe(claim.ensemble, claim.job_index, series)
+            self._warn(claim.ensemble, "overlap", warning)
+        if self._points is not None and (points or summary):
+            token = f"{claim.owner} {claim.job_id}"
+            size = len(summary) + (points.size if points else 0)
+            self._unwritten[token] = outcome, size
+            self._unwritten_bytes += size
+            self._points.submit(points.pieces() if points else (), token, summary=summary)
+            return
+        if points:
+            points.close()
+        self._outcomes.append(outcome)
 
     def lost(self, loss: Loss) -> None:
         """An attempt was not started, or was lost with its executor."""
@@ -50,17 +84,28 @@ class Recorder:
 
     def take_acknowledged(self) -> None:
         """Release outcomes whose points are in the database or on disk; refused points fail the job."""
-        if self._points is None:
-            return
-        for answer in self._points.poll():
-            outcome = self._unwritten.pop(answer.token, None)
+        for answer in self._points.poll() if self._points else ():
+            if answer.state == "rejected" or answer.refused_summary:
+                self._tell_refusal(answer)
+            outcome, size = self._unwritten.pop(answer.token, (None, 0))
+            self._unwritten_bytes -= size
             if outcome is None:  # answered before, or not about a job
-                if answer.state == "rejected":
-                    log.warning("%s: the database refused points: %s", answer.token, answer.message)
                 continue
-            if answer.state == "rejected":
-                outcome = _refused(outcome, answer.message)
-            self._outcomes.append(outcome)
+            if answer.refused_summary and outcome.claim.ensemble:
+                text = f"returned numbers are missing in the measurement result: {answer.refused_summary}"
+                self._warn(outcome.claim.ensemble, "summary", text)
+            self._outcomes.append(
+                _refused(outcome, answer.message) if answer.state == "rejected" else outcome
+            )
+
+    def _tell_refusal(self, answer: PointsAnswer) -> None:
+        reason = answer.message or answer.refused_summary
+        if times := self._repeats.worth_saying("points"):
+            log.warning("%s: the database refuses points (%s so far): %s", answer.token, f"{times:,}", reason)
+
+    def _warn(self, ensemble: str, kind: str, text: str) -> None:
+        if text and self._warned.worth_saying((ensemble, kind)) == 1:
+            self.warnings.append((ensemble, text))
 
     def batch(self) -> tuple[list[Outcome], list[Loss]]:
         """What to tell Redis next."""
@@ -74,18 +119,29 @@ class Recorder:
             if answer == "stale":
                 log.warning("%s: discarded, its lease was lost", outcome.claim.job_id)
             elif outcome.state != "finished":
-                log.info("%s %s (%s): %s", outcome.claim.job_id, outcome.state, answer, outcome.error)
+                what = f"{outcome.state} ({answer})"
+                if so_far := self._worth_saying(outcome.claim, outcome.fingerprint, what):
+                    log.info("%s %s: %s", outcome.claim.job_id, so_far, outcome.error)
         for answer_ in given_back:
             loss = self._losses.popleft()
-            if loss.reason:
-                log.warning(
-                    "%s attempt %d: %s: %s", loss.claim.job_id, loss.claim.attempt, loss.reason, answer_
-                )
+            what = f"lost in attempt {loss.claim.attempt} ({answer_})"
+            if loss.reason and (so_far := self._worth_saying(loss.claim, loss.fingerprint, what)):
+                log.warning("%s %s: %s", loss.claim.job_id, so_far, loss.reason)
+
+    def _worth_saying(self, claim: Claim, fingerprint: str, what: str) -> str:
+        """What has happened to a job, if it is the first of its kind in its ensemble, the 10th ... time."""
+        times = self._repeats.worth_saying((claim.ensemble, fingerprint, what))
+        return f"{what}, {times:,} like this so far" if times > 1 else what * times
 
     def claims(self) -> list[Claim]:
         """Claims whose leases must be kept until their outcome is recorded."""
-        outcomes = [*self._unwritten.values(), *self._outcomes]
+        outcomes = [*(outcome for outcome, _ in self._unwritten.values()), *self._outcomes]
         return [outcome.claim for outcome in outcomes] + [loss.claim for loss in self._losses]
+
+    @property
+    def behind(self) -> bool:
+        """Whether the database is so slow that further jobs should wait for it."""
+        return self._unwritten_bytes > BEHIND_BYTES
 
     @property
     def unrecorded(self) -> bool:

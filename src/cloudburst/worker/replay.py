@@ -23,8 +23,8 @@ from cloudburst.points.sink import Sink
 from cloudburst.rqwire.jobs import KnownJob
 from cloudburst.worker import inside
 from cloudburst.worker.inside import foreground
-from cloudburst.worker.process import how_it_ended
 from cloudburst.worker.runtime import Runtime, executor_environ
+from cloudburst.worker.verdict import ending
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def replay(
         if not answer.exists():
             if status in {foreground.LEFT, -signal.SIGINT}:
                 raise KeyboardInterrupt
-            return Replayed("failed", error=how_it_ended(status), client_points=sink.points)
+            return Replayed("failed", error=ending(status, for_memory=False), client_points=sink.points)
         told = json.loads(answer.read_text())
         return Replayed(**told, client_points=sink.points)
 

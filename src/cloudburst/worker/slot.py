@@ -6,25 +6,17 @@ import logging
 import math
 import time
 from collections import deque
-from dataclasses import dataclass
 
 from cloudburst.rqwire.leases import Claim
 from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.runtime import Runtime
+from cloudburst.worker.verdict import Verdict
+from cloudburst.worker.written import Written
 
 log = logging.getLogger(__name__)
 
 STACK_DUMP_S = 0.3
 """How long an executor has to write where it hangs before it is killed."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Why the worker stops a running job."""
-
-    kind: str
-    """One word; failures of the same kind share a fingerprint."""
-    reason: str
 
 
 class Slot:
@@ -40,8 +32,10 @@ class Slot:
         self.started_at = 0.0
         """Unix time at which the first claim had its turn, as far as is known here."""
         self.verdict: Verdict | None = None
-        self.points: list[bytes] = []
-        """Of the running job."""
+        self.points: Written | None = None
+        """What the running job has written, if it has."""
+        self.summary = b""
+        """CloudBurst's own point about it."""
         self.published = b""
         self.retiring = False
         """The executor takes no further jobs and is replaced once it has none."""
@@ -68,14 +62,11 @@ class Slot:
         return executor.ended > 0 and len(self.claims) <= ahead and not (most and executor.jobs >= most)
 
     def hand_over(self, claim: Claim) -> bool:
-        """Give a claim to the executor; False when its queue is full."""
+        """Give a claim to the executor; False when its queue is full. Raises OSError; then it is not here."""
         if self.executor is None:
             raise RuntimeError("a slot without an executor cannot take a claim")
-        try:
-            if not self.executor.send(claim):
-                return False
-        except OSError as error:  # it has died: the loop will find out by reading from it
-            log.debug("slot %d: %s", self.number, error)
+        if not self.executor.send(claim):
+            return False
         self.claims.append(claim)
         if len(self.claims) == 1:
             self._turn()
@@ -83,32 +74,60 @@ class Slot:
 
     def _turn(self) -> None:
         """The first claim is the running one from now on."""
-        self.points = []
+        self._forget_points()
         self.published = b""
         self.started_at = time.time()
         self._since = time.monotonic()
         self._deadline = self._since + self.claims[0].limit_s
 
+    def _forget_points(self) -> None:
+        if self.points is not None:
+            self.points.close()
+        self.points, self.summary = None, b""
+
+    def write(self, lines: bytes) -> None:
+        """Keep points of the running job. Raises TooMuch, or OSError."""
+        if self.executor is not None:
+            self.points = self.points or self.executor.written()
+            self.points.add(lines)
+
+    def take_points(self) -> tuple[Written | None, bytes]:
+        """What the running job has written, and its summary; they are the caller's from now on."""
+        points, summary = self.points, self.summary
+        self.points, self.summary = None, b""
+        return points, summary
+
     def release(self) -> Claim:
         """The running attempt has ended: it is the next one's turn."""
         claim = self.claims.popleft()
-        self.verdict = None
-        self._deadline = self._kill_at = math.inf
+        self._reprieve()
         if self.claims:
             self._turn()
         return claim
 
+    def clear(self) -> list[Claim]:
+        """Take back all claims: the executor is dead. The first of them may have been running."""
+        claims = list(self.claims)
+        self.claims.clear()
+        self._reprieve()
+        self._forget_points()
+        return claims
+
+    def _reprieve(self) -> None:
+        self.verdict = None
+        self._deadline = self._kill_at = math.inf
+
     def call_back(self) -> list[Claim]:
-        """Take back what the executor has not begun, in its order; if it is dead, that may be all."""
+        """Take back what the executor has not begun, in its order."""
         if self.executor is None or not self.claims:
             return []
-        orders = self.executor.call_back()
-        back = [claim for claim in self.claims if claim.order in orders]
+        back = self.executor.call_back(self.claims)
+        orders = {claim.order for claim in back}
         self.claims = deque(claim for claim in self.claims if claim.order not in orders)
         return back
 
     def part(self) -> ExecutorProcess | None:
-        """Let go of an executor that takes jobs and has none; None if there is none such."""
+        """Take the executor out of the slot if it has no job and may take more; else None."""
         if self.claims or self.retiring or self.verdict is not None:
             return None
         executor, self.executor = self.executor, None
@@ -144,7 +163,7 @@ class Slot:
         """When the slot wants to be looked at again (monotonic seconds)."""
         return min(self._deadline if self.verdict is None else math.inf, self._kill_at)
 
-    def renewal_due(self, rss_mb: int, limit_mb: int) -> bool:
+    def renewal_due(self, rss_mb: float, limit_mb: int) -> bool:
         """Whether the executor should be replaced before it takes another job."""
         if self.executor is None:
             return False

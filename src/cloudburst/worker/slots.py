@@ -5,20 +5,18 @@ What has ended goes to the recorder; nothing in here talks to Redis.
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
 import logging
 import selectors
-import shutil
+import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import count
-from typing import Literal
 
 from cloudburst import names
 from cloudburst.config import WorkerConfig
 from cloudburst.rqwire.leases import Claim, Loss, Outcome
-from cloudburst.worker import ending, memory, process
+from cloudburst.worker import ending, memory
 from cloudburst.worker.ahead import Ahead
 from cloudburst.worker.ending import Guard
 from cloudburst.worker.identities import Identities
@@ -26,15 +24,22 @@ from cloudburst.worker.inside import frames
 from cloudburst.worker.inside.lifelines import adopt_orphans
 from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.recorder import Recorder
+from cloudburst.worker.removing import remove
+from cloudburst.worker.replies import Disturbed, Ended, Points, Reply
 from cloudburst.worker.runtime import Runtime, Unusable, executor_environ
-from cloudburst.worker.slot import Slot, Verdict
+from cloudburst.worker.slot import Slot
 from cloudburst.worker.spares import Spares
 from cloudburst.worker.standins import StandIns
+from cloudburst.worker.verdict import DROP, GO_BACK, HUNG_UP, KILL_HORSE, STOP_JOB, Attempt, Verdict
+from cloudburst.worker.written import TooMuch
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.5
 """How often memory and output of running jobs are looked at."""
+
+DAY_S = 86_400.0
+"""How much clocks may be set while a job runs: what it says of its times may be off by so much."""
 
 Hopeless = Callable[[Claim, str], None]
 """Called with a claim and the reason why no job of its ensemble can run."""
@@ -61,7 +66,7 @@ class Slots:
         self.waiting: list[Claim] = []
         """Claims that no executor has, in their order."""
         self._directory = config.state_dir / "slots"
-        shutil.rmtree(self._directory, ignore_errors=True)
+        remove(self._directory)
         self._numbers = count()
         self._slots = [Slot(number) for number in range(config.slots)]
         self._spares = Spares(config.slots)
@@ -70,6 +75,8 @@ class Slots:
         adopt_orphans()
         # Where executors have users of their own, this process may not pass on the right to kill them.
         self._guard = None if config.executor_uids else Guard(config.state_dir)
+        self._kernel_kills = (memory.kernel_kills(),) * 2
+        """Before the last two ticks."""
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -109,31 +116,29 @@ class Slots:
 
     def hand_over(self, claim: Claim, runtime: Runtime, slot: Slot) -> bool:
         """Give a claim to a slot, with a new executor if need be; False when its queue is full."""
-        if not slot.has(runtime):
-            self._put_away(slot)
-            if not self._equip(slot, claim, runtime):
-                return True
-        return slot.hand_over(claim)
+        try:
+            if not slot.has(runtime):
+                self._put_away(slot)
+                self._equip(slot, runtime)
+            return slot.hand_over(claim)
+        except OSError as error:  # no memory, no processes, no disk: the node's fault, another may do better
+            log.error("slot %d: cannot start a job: %s", slot.number, error)
+            verdict = Verdict("start", f"its executor could not be started ({error})", "is lost")
+            self._recorder.lost(Attempt(claim, time.time()).loss(verdict))
+            return True
 
     def _put_away(self, slot: Slot) -> None:
         """Empty a slot for an executor of another payload; the one that is there may be wanted again."""
         executor = slot.part()
         if executor is not None:
-            self._selector.unregister(executor)
+            self._unregister(executor)
             self._spares.keep(executor)
         self._discard(slot)
 
-    def _equip(self, slot: Slot, claim: Claim, runtime: Runtime) -> bool:
-        """Give a slot an executor of that payload; False when there is none to be had."""
-        try:
-            slot.executor = self._spares.take(runtime) or self._start_executor(runtime)
-        except OSError as error:  # no memory, no processes, no disk: the node's fault, another may do better
-            log.error("slot %d: cannot start an executor: %s", slot.number, error)
-            reason = f"its executor could not be started ({error})"
-            self._recorder.lost(Loss(claim, reason, _fingerprint("start"), b"", time.time()))
-            return False
-        self._selector.register(_executor(slot), selectors.EVENT_READ, slot)
-        return True
+    def _equip(self, slot: Slot, runtime: Runtime) -> None:
+        """Give a slot an executor of that payload. Raises OSError when there is none to be had."""
+        slot.executor = self._spares.take(runtime) or self._start_executor(runtime)
+        self._selector.register(slot.executor, selectors.EVENT_READ, slot)
 
     def fail(self, claim: Claim, unusable: Unusable) -> None:
         """Record that a claim's payload cannot be used."""
@@ -147,7 +152,7 @@ class Slots:
             fingerprint=names.FINGERPRINT_ENSEMBLE,
             traceback=text,
         )
-        self._recorder.ended(outcome, b"")
+        self._recorder.ended(outcome)
         self._hopeless(claim, text)
 
     def _start_executor(self, runtime: Runtime, *, stands_in: bool = False) -> ExecutorProcess:
@@ -178,82 +183,98 @@ class Slots:
     # -- listening ---------------------------------------------------------------------------------------
 
     def listen(self, slot: Slot) -> None:
-        """Take what the slot's executor has sent, and notice when it is gone."""
-        if slot.executor is not None and not self._read(slot):
-            self._executor_ended(slot)
-
-    def _read(self, slot: Slot) -> bool:
-        """Take what the slot's executor has sent; whether it is still there."""
-        received, alive = _executor(slot).frames()
-        for kind, body in received:
-            if kind == frames.POINTS:
-                slot.points.append(body)
-            elif not self._ended(slot, body):
-                alive = False
-                break
-        if slot.retiring and not slot.claims and alive:
-            self._discard(slot)
-        return alive
-
-    def _ended(self, slot: Slot, body: bytes) -> bool:
-        """A job has ended; False when it is not the one whose turn it was: the executor was disturbed."""
-        head, _, rest = body.partition(b"\n")
+        """Take what the slot's executor has said, and notice when it is gone."""
+        if slot.executor is None:
+            return
         try:
-            header = json.loads(head)
-            order = header["order"]
-        except (ValueError, LookupError, TypeError):
-            order = None
-        if not slot.claims or slot.claims[0].order != order:
-            log.error(
-                "slot %d: an executor that says something else than was expected: %r", slot.number, head
-            )
-            slot.verdict = Verdict(
-                "protocol", "its executor was disturbed: did the job write into its sockets?"
-            )
-            return False
-        failed = header["state"] == "failed"
-        broken = bool(header.get("broken"))
-        running = _executor(slot)
-        points = b"".join(slot.points)
-        claim = slot.release()
-        self.ahead.observe(header["duration"])
+            for reply in slot.executor.listen():
+                self._take(slot, reply)
+        except _Over as over:
+            self._end(slot, over.verdict)
+        except Disturbed as what:
+            log.warning("slot %d: its executor has said %s", slot.number, what)
+            self._end(slot, Verdict.disturbed(what))
+        else:
+            if slot.executor.hung_up:
+                self._hung_up(slot, slot.executor)
+            elif slot.retiring and not slot.claims:
+                self._discard(slot)
+
+    def _take(self, slot: Slot, reply: Reply) -> None:
+        if isinstance(reply, Ended):
+            self._ended(slot, reply)
+        elif not slot.claims:
+            raise Disturbed("points, and no job runs")
+        elif isinstance(reply, Points):
+            try:
+                slot.write(reply.lines)
+            except TooMuch:
+                most = f"{frames.POINTS_LIMIT >> 20:,} MiB of points"
+                raise _Over(
+                    Verdict("points", f"it wrote more than {most}, the most that a job may")
+                ) from None
+            except OSError as error:
+                reason = f"its points could not be kept on the node's disk ({error.strerror})"
+                raise _Over(Verdict("disk", reason, "is lost")) from None
+        else:
+            slot.summary = reply.line
+
+    def _ended(self, slot: Slot, ended: Ended) -> None:
+        """A job has ended. Raises Disturbed when it is not the one whose turn it was."""
+        running, claim = _executor(slot), slot.running
+        if claim is None or ended.order != running.number(claim):
+            if ended.order == running.last_ended:  # another has said it before: then it was that one's job
+                raise _Over(None)
+            raise Disturbed("the end of a job that does not run")
+        now = time.time()
+        if not slot.started_at - DAY_S <= ended.started <= now + DAY_S:
+            raise Disturbed(f"the end of a job that began at {ended.started:.0f}")
+        if ended.duration > now - slot.started_at + DAY_S:
+            raise Disturbed(f"the end of a job that took {ended.duration:.0f} s")
+        points, summary = slot.take_points()
+        slot.release()
+        self.ahead.observe(ended.duration)
+        failed = ended.state == "failed"
         outcome = Outcome(
             claim,
-            header["state"],
-            header["started"],
-            header["duration"],
-            value=b"" if failed else rest,
-            error=header.get("error", ""),
-            fingerprint=names.FINGERPRINT_ENSEMBLE if broken else header.get("fingerprint", ""),
-            traceback=header.get("traceback", ""),
-            output=running.output_tail(rest) if failed else b"",
+            ended.state,
+            ended.started,
+            ended.duration,
+            value=b"" if failed else ended.body,
+            error=ended.error,
+            fingerprint=names.FINGERPRINT_ENSEMBLE if ended.broken else ended.fingerprint,
+            traceback=ended.traceback,
+            output=running.output_tail(ended.body) if failed else b"",
             provenance=running.runtime.provenance_text,
         )
-        running.job_ended()
+        running.job_ended(claim)
         if not failed and not running.proven:
             running.proven = True
             self._stand_ins.want(running.runtime)
-        self._recorder.ended(outcome, points)
-        if not slot.retiring and slot.renewal_due(header["rss_mb"], self._rss_limit_mb(running.runtime)):
+        self._recorder.ended(outcome, points, summary, ended.series)
+        if ended.renew:
+            log.info("slot %d: its executor is renewed: %s", slot.number, ended.renew)
+        limit_mb = self._rss_limit_mb(running.runtime)
+        if not slot.retiring and (ended.renew or slot.renewal_due(ended.rss_mb, limit_mb)):
             slot.retiring = True
             self.call_back(slot)
-        if broken:
+        if ended.broken:
             self._hopeless(claim, f"{outcome.error}\n{outcome.traceback}".strip())
-        return True
 
-    def _executor_ended(self, slot: Slot) -> None:
-        """The executor's process has ended by itself; if a job was in it, so has its attempt."""
-        tail, ran_on = _executor(slot).output_tail(), _executor(slot).runtime.provenance_text
-        status = self._kill(slot)
-        if slot.claims:
-            verdict, started = slot.verdict, slot.started_at
-            claim = slot.release()
-            if verdict is not None:
-                self._end(_stopped(claim, verdict, started, tail, ran_on))
-            else:
-                reason = process.how_it_ended(status)
-                self._recorder.lost(Loss(claim, reason, _fingerprint(reason), tail, started, ran_on))
-        self._discard(slot)
+    def _hung_up(self, slot: Slot, executor: ExecutorProcess) -> None:
+        """The executor's socket is closed: its process has ended, or the job that runs has closed it."""
+        verdict = slot.verdict
+        if executor.gone():
+            status = executor.process.returncode
+            crashed = status < 0 and status != -signal.SIGUSR1  # with which we ask for its stack
+            if verdict is None or (verdict is HUNG_UP and crashed):  # a crash takes a moment
+                verdict = Verdict.ended(status, for_memory=memory.kernel_kills() > self._kernel_kills[0])
+            self._end(slot, verdict)
+        elif not slot.claims:
+            self._discard(slot)
+        else:
+            self._unregister(executor)
+            slot.condemn(HUNG_UP)  # unless it is condemned already
 
     # -- stopping ----------------------------------------------------------------------------------------
 
@@ -264,60 +285,79 @@ class Slots:
                 limit = slot.claims[0].timeout_s
                 slot.condemn(Verdict("timeout", f"it ran longer than its timeout of {limit} s"))
             if slot.condemned(now):
-                self._stop_condemned(slot)
+                self.listen(slot)  # it may have ended in the meantime
+                if slot.verdict is not None:
+                    self._end(slot, slot.verdict)
         if now >= self._next_tick:
             self._next_tick = now + TICK_S
             ending.end_orphans()
+            self._kernel_kills = (self._kernel_kills[1], memory.kernel_kills())
             for slot in self._slots:
                 if slot.claims and slot.executor is not None:
-                    slot.executor.cut_output()
-                    self._check_memory(slot, slot.executor)
+                    self._tick(slot, slot.executor)
             self._spares.enforce(
                 {slot.executor.runtime.basis for slot in self._slots if slot.claims and slot.executor}
             )
             self._start_stand_in()
 
-    def _stop_condemned(self, slot: Slot) -> None:
-        """Kill the executor, unless the job that was condemned has ended in the meantime."""
-        self.listen(slot)
-        if slot.verdict is None or slot.executor is None:
-            return
-        verdict, started, tail = slot.verdict, slot.started_at, slot.executor.output_tail()
-        ran_on = slot.executor.runtime.provenance_text
-        self._kill(slot)
-        if slot.verdict is not None:
-            self._end(_stopped(slot.release(), verdict, started, tail, ran_on))
-        elif slot.claims:  # it had ended after all, and the next one had begun
-            self._recorder.lost(Loss(slot.release()))
-        self._discard(slot)
-
-    def _end(self, outcome: Outcome) -> None:
-        """A job was stopped. If it was on a client's order, that may be called back."""
-        claim = outcome.claim
-        if outcome.state == "stopped" and claim.asked.on_stopped is not None and claim.decided is None:
-            # Its executor is dead: the callback runs in the next one.
-            self.waiting.insert(0, claim._replace(decided=outcome))
+    def _tick(self, slot: Slot, running: ExecutorProcess) -> None:
+        running.cut_output()
+        try:
+            running.tick()
+        except Disturbed as what:
+            self._end(slot, Verdict.disturbed(what))
         else:
-            self._recorder.ended(outcome, b"")
+            self._check_memory(slot, running)
+
+    def _end(self, slot: Slot, verdict: Verdict | None) -> None:
+        """End the slot's executor: the only way for one that has claims.
+
+        The verdict is about the claim that runs, unless that has ended meanwhile; without one it runs again,
+        as all do that waited behind it.
+        """
+        executor, condemned = _executor(slot), slot.running
+        known = (slot.started_at, executor.output_tail(), executor.runtime.provenance_text)
+        executor.kill()
+        with contextlib.suppress(Disturbed, _Over):  # what it had said before still counts
+            for reply in executor.listen():
+                self._take(slot, reply)
+        left = slot.clear()
+        self._discard(slot)
+        if verdict is not None and left and left[0] is condemned:
+            self._judge(Attempt(left.pop(0), *known), verdict)
+        self._wait(left)
+
+    def _judge(self, attempt: Attempt, verdict: Verdict) -> None:
+        claim = attempt.claim
+        if verdict.sentence in {"is dropped", "goes back"}:
+            log.info("%s: %s", claim.job_id, verdict.reason)
+        if verdict.sentence == "goes back":
+            self._recorder.lost(Loss(claim))
+        elif verdict.sentence == "is lost":
+            self._recorder.lost(attempt.loss(verdict))
+        elif verdict.sentence == "stops" and claim.asked.on_stopped is not None and claim.decided is None:
+            # Its executor is dead: the callback runs in the next one.
+            self.waiting.insert(0, claim._replace(decided=attempt.outcome(verdict)))
+        elif verdict.sentence != "is dropped":
+            self._recorder.ended(attempt.outcome(verdict))
 
     def stop(self, job_id: str) -> None:
         """End a job on a client's order, whether it runs or waits."""
-        verdict = Verdict("stop-job", "a client has ordered it (stop-job)")
         for slot in self._slots:
             if any(claim.job_id == job_id for claim in slot.claims):
                 self.call_back(slot)
                 if slot.running is not None and slot.running.job_id == job_id:
-                    slot.condemn(verdict)
+                    slot.condemn(STOP_JOB)
         waiting = [claim for claim in self.waiting if claim.job_id == job_id and claim.decided is None]
         self.waiting = [claim for claim in self.waiting if claim not in waiting]
         for claim in waiting:
-            self._end(_stopped(claim, verdict, time.time(), b"", ""))
+            self._judge(Attempt(claim, time.time()), STOP_JOB)
 
     def kill_running(self) -> None:
         """End all jobs that run, on a client's order; stock RQ calls it killing the horse."""
         for slot in self._slots:
             if slot.running is not None:
-                slot.condemn(Verdict("kill-horse", "a client has ordered it (kill-horse)"))
+                slot.condemn(KILL_HORSE)
 
     def _check_memory(self, slot: Slot, running: ExecutorProcess) -> None:
         limit_mb = self._rss_limit_mb(running.runtime)
@@ -340,11 +380,7 @@ class Slots:
             if any(claim.job_id in gone for claim in slot.claims):
                 self.call_back(slot)
                 if slot.claims and slot.claims[0].job_id in gone:
-                    log.info("%s: its lease is gone (cancelled, or run elsewhere)", slot.claims[0].job_id)
-                    self._kill(slot)
-                    if slot.claims:
-                        slot.release()
-                    self._discard(slot)
+                    self._end(slot, DROP)
         self.waiting = [claim for claim in self.waiting if claim.job_id not in gone]
 
     def give_back_unstarted(self) -> None:
@@ -367,11 +403,7 @@ class Slots:
         """Stop running jobs and return them, as if they had not been started."""
         for slot in self._slots:
             if slot.claims:
-                log.info("%s: returned to the queue, the grace period is over", slot.claims[0].job_id)
-                self._kill(slot)
-                if slot.claims:
-                    self._recorder.lost(Loss(slot.release()))
-                self._discard(slot)
+                self._end(slot, GO_BACK)
         self.give_back_waiting()
 
     def close(self) -> None:
@@ -384,44 +416,29 @@ class Slots:
 
     def call_back(self, slot: Slot) -> None:
         """Let what the slot's executor has not begun wait again."""
-        self.waiting = sorted([*self.waiting, *slot.call_back()], key=lambda claim: claim.order)
+        self._wait(slot.call_back())
 
-    def _kill(self, slot: Slot) -> int:
-        """Kill the executor: what it has said still counts, what it has not begun waits; the exit status."""
-        status = _executor(slot).kill()
-        self._read(slot)
-        self.call_back(slot)
-        return status
+    def _wait(self, claims: Iterable[Claim]) -> None:
+        self.waiting = sorted([*self.waiting, *claims], key=lambda claim: claim.order)
 
     def _discard(self, slot: Slot) -> None:
         if slot.executor is not None:
-            self._selector.unregister(slot.executor)
+            self._unregister(slot.executor)
         slot.discard()
+
+    def _unregister(self, executor: ExecutorProcess) -> None:
+        with contextlib.suppress(KeyError):  # done before
+            self._selector.unregister(executor)
+
+
+class _Over(Exception):
+    """The executor is to be ended. Without a verdict, nobody's job has to answer for it."""
+
+    def __init__(self, verdict: Verdict | None) -> None:
+        self.verdict = verdict
 
 
 def _executor(slot: Slot) -> ExecutorProcess:
     if slot.executor is None:
         raise RuntimeError(f"slot {slot.number} has no executor")
     return slot.executor
-
-
-def _stopped(claim: Claim, verdict: Verdict, started: float, tail: bytes, ran_on: str) -> Outcome:
-    error = f"stopped: {verdict.reason}"
-    state: Literal["stopped", "failed"] = "stopped" if verdict.kind == "stop-job" else "failed"
-    trace = f"{error}\n\n{tail.decode('utf-8', 'replace')[-4000:]}"
-    duration = time.time() - started
-    return Outcome(
-        claim,
-        state,
-        started,
-        duration,
-        error=error,
-        fingerprint=_fingerprint(verdict.kind),
-        traceback=trace,
-        output=tail,
-        provenance=ran_on,
-    )
-
-
-def _fingerprint(kind: str) -> str:
-    return hashlib.sha256(kind.encode()).hexdigest()[:8]

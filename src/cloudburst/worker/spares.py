@@ -56,14 +56,14 @@ class Spares:
         of_payload = [one for one in self if not one.stands_in and one.runtime == runtime]
         for executor in [*reversed(of_payload), *self._standing_in(runtime.basis)]:
             try:
-                if executor.alive():
+                if executor.silent():
                     if executor.stands_in:
                         executor.take_on(runtime)
                     self._remove(executor)
                     return executor
             except OSError as error:
                 log.debug("cannot tell an executor its payload: %s", error)
-            self._end(executor, "it has died")
+            self._end(executor, "it has died, or says what nobody has asked for")
         return None
 
     def has_stand_in(self, basis: Basis) -> bool:

@@ -59,6 +59,9 @@ PLENTY = 4
 REDIS_ANSWER_S = 6.0
 """A call that takes longer has failed. Calls that wait for something (``Bell``, ``Orders``) wait for less."""
 
+NAME_CHARS = 500
+"""A worker's name is shorter."""
+
 REDIS_START_S = 30.0
 """How long a worker waits for a Redis that is still starting."""
 
@@ -100,6 +103,8 @@ class Worker:
         self._next_beat = 0.0
         self._next_sweep = 0.0
         self._queue_empty = False
+        self._before = ""
+        """A worker whose jobs are still to be returned."""
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; returns the exit status."""
@@ -177,11 +182,13 @@ class Worker:
         """Claim what is wanted and tell what has ended, in one round trip; whether there are new claims."""
         if self._bell.rang:
             self._bell.rang = self._queue_empty = False
-        idle = self._stopping or self._resting or self._queue_empty
+        idle = self._stopping or self._resting or self._queue_empty or self._recorder.behind
         wanted, at_once = (0, 0) if idle else self._placing.wanted()
         outcomes, losses = self._recorder.batch()
         if not (wanted or outcomes or losses):
             return False
+        if self._recorder.warnings:  # before the last job of their ensemble is recorded
+            self._with_redis(self._warn)
         turn = self._with_redis(
             lambda: self._leases.turn(
                 count=wanted,
@@ -246,13 +253,24 @@ class Worker:
             log.debug("output of %s: %s", job_id, error)  # its end is kept with the record of a failure
 
     def _take_over(self) -> None:
-        """Return the jobs of the worker that had this state directory before; leave our name for the next."""
+        """Return the jobs of the worker that had this state directory before; leave our name for the next.
+
+        That waits for Redis. Told to stop meanwhile, it leaves the other's name where it is.
+        """
         self._state_lock.seek(0)
-        before = self._state_lock.read().strip()
-        if before:
-            self._registration.death(before)
-            log.warning("worker %s died here: returned %s to the queue", before, self._leases.abandon(before))
-        _write(self._state_lock, self._name)
+        self._before = self._state_lock.read(NAME_CHARS).strip()
+        while self._before and not self._stopping:
+            self._with_redis(self._abandon)
+            if self._before:
+                self._selector.select(REDIS_PAUSE_S)
+                self._wake.drain()
+        _write(self._state_lock, self._before or self._name)
+
+    def _abandon(self) -> None:
+        self._registration.death(self._before)
+        back = self._leases.abandon(self._before)
+        log.warning("worker %s died here: returned %s to the queue", self._before, back)
+        self._before = ""
 
     def _obey(self, order: Order) -> None:
         log.info("worker %s: told to %s %s", self._name, order.kind, order.job_id)
@@ -278,6 +296,13 @@ class Worker:
                 log.warning("ensemble %s: cannot tell that it failed: %s", claim.ensemble, reason)
 
         threading.Thread(target=fail, name="fail", daemon=True).start()
+
+    def _warn(self) -> None:
+        while self._recorder.warnings:
+            ensemble, text = self._recorder.warnings[0]
+            log.warning("ensemble %s: %s", ensemble, text)
+            self._ensembles.warn(ensemble, text)
+            self._recorder.warnings.popleft()
 
     def _note(self, ensemble: str, text: str) -> None:
         try:
@@ -329,7 +354,7 @@ class Worker:
         if self._points is not None:
             self._points.close(2.0)
         self._with_redis(self._registration.death)
-        _write(self._state_lock, "")
+        _write(self._state_lock, self._before)
         self._state_lock.close()
         log.info("worker %s: stopped", self._name)
 
@@ -346,7 +371,7 @@ def _slots(client: redis.Redis, config: WorkerConfig) -> int:
 def _lock_state(state_dir: Path) -> TextIO:
     """Open ``state_dir/worker`` and lock it: one worker per directory, and none takes over a living one."""
     state_dir.mkdir(parents=True, exist_ok=True)
-    file = os.fdopen(os.open(state_dir / "worker", os.O_RDWR | os.O_CREAT, 0o600), "r+")
+    file = os.fdopen(os.open(state_dir / "worker", os.O_RDWR | os.O_CREAT, 0o600), "r+", errors="replace")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

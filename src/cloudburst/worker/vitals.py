@@ -51,5 +51,5 @@ class Vitals:
                 "jobs_per_s": ended / elapsed_s,
             }
             text = line.encode(names.MEASUREMENT_NODE, fields, {"node": self._config.node})
-            self._points.submit(text.encode(), "vitals of the node")
+            self._points.submit([text.encode()], "vitals of the node")
         return reading

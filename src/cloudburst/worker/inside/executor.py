@@ -28,7 +28,7 @@ from .callbacks import JobView, read_meta, time_limit
 from .copies import make_writable
 from .failures import Failure
 from .forks import Forks
-from .frames import DONE, MESSAGE_LIMIT, ORDER, POINTS, pack, split
+from .frames import DONE, MESSAGE_LIMIT, ORDER, POINTS, SUMMARY, pack, split
 from .leftovers import Leftovers
 from .lifelines import all_die_with, die_with_parent, stand_back
 from .memory import Memory
@@ -261,7 +261,7 @@ class Executor:
         except ValueError:
             fitting = {name: number for name, number in numbers.items() if self._fits(name)}
             line = self.points.encode("result", fitting, tags, time_ns)
-        self._send_points(line + "\n")
+        self._send(SUMMARY, (line + "\n").encode())
 
     def _fits(self, name: str) -> bool:
         """Whether InfluxDB takes a field of that name."""
