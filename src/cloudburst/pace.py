@@ -1,7 +1,8 @@
-"""How fast an ensemble goes, in numbers and in words."""
+"""How fast an ensemble goes, in numbers and in words; and spans of time, as users write and read them."""
 
 from __future__ import annotations
 
+import re
 from collections import deque
 
 from cloudburst.model import EnsembleStatus
@@ -15,6 +16,10 @@ ENOUGH = 5
 
 QUIET_S = 15.0
 """A client that submits and has sent nothing for so long may be gone."""
+
+
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_SPAN = re.compile(rf"(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m(?:in)?)?(?:{_NUMBER}s)?", re.ASCII)
 
 
 class Pace:
@@ -85,3 +90,16 @@ def duration(seconds: float) -> str:
             rest = whole % size // part
             return f"{whole // size:,} {unit}" + (f" {rest} {smaller}" if rest else "")
     return f"{whole} s"
+
+
+def seconds(text: str) -> float:
+    """The span of time that is meant by ``90s``, ``30min``, ``1h30m``, ``8h``, ``2d``, or plain seconds.
+
+    Raises ValueError for anything else.
+    """
+    if re.fullmatch(_NUMBER, text, re.ASCII):
+        return float(text)
+    match = _SPAN.fullmatch(text)
+    if not text or match is None:
+        raise ValueError(f"{text!r} is no time: use 90s, 15min or 2h")
+    return sum(float(part) * unit for part, unit in zip(match.groups("0"), (86400, 3600, 60, 1), strict=True))

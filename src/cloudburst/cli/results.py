@@ -14,6 +14,7 @@ from rich.cells import cell_len
 
 from cloudburst.cli import tables
 from cloudburst.cli.options import stack_option
+from cloudburst.console import echo
 from cloudburst.ensemble import Ensemble, Stack
 from cloudburst.errors import ConfigError
 from cloudburst.model import FailureGroup
@@ -46,25 +47,23 @@ def results(
     found = ensemble.results()
     if parquet_file:
         with _written(parquet_file):
-            click.echo(f"{parquet_file}: {found.to_parquet(parquet_file):,} rows", err=True)
+            echo(f"{parquet_file}: {found.to_parquet(parquet_file):,} rows", err=True)
     if csv_file == "-":
         found.to_csv(sys.stdout)
     elif csv_file:
         with _written(csv_file):
-            click.echo(f"{csv_file}: {found.to_csv(csv_file):,} rows", err=True)
+            echo(f"{csv_file}: {found.to_csv(csv_file):,} rows", err=True)
     if as_json:
         found.to_json_lines(sys.stdout)
     status = ensemble.status()
     if not (parquet_file or csv_file or as_json):
         columns, rows = found.head(LISTED)
         _print_rows(columns, rows)
-        click.echo(
-            f"{len(rows):,} of {status.ended:,} results; all: --csv FILE, --parquet FILE, --json", err=True
-        )
+        echo(f"{len(rows):,} of {status.ended:,} results; all: --csv FILE, --parquet FILE, --json", err=True)
     _tell_mix(ensemble)
     if status.state == "submitting":
         more = broken_off(status, time.time()) or f"{status.id} is still being submitted: more jobs will come"
-        click.echo(more, err=True)
+        echo(more, err=True)
 
 
 def _tell_mix(ensemble: Ensemble) -> None:
@@ -74,7 +73,7 @@ def _tell_mix(ensemble: Ensemble) -> None:
         counts[ran_on.payload] += sum(by_state.values())
     if len(counts) > 1:
         parts = ", ".join(f"{count:,} from {payload[:12]}" for payload, count in counts.items())
-        click.echo(f"results of {len(counts)} payloads ({parts}): see the column payload", err=True)
+        echo(f"results of {len(counts)} payloads ({parts}): see the column payload", err=True)
 
 
 @contextlib.contextmanager
@@ -101,7 +100,7 @@ def _print_rows(columns: list[str], rows: list[list[object]]) -> None:
         table.add_row(*texts)
     console.print(table)
     if len(shown) < len(told):
-        click.echo(f"columns that did not fit: {', '.join(told[len(shown) :])}", err=True)
+        echo(f"columns that did not fit: {', '.join(told[len(shown) :])}", err=True)
 
 
 def _fitting(names: list[str], cells: dict[str, list[str]], width: int) -> list[str]:
@@ -134,23 +133,23 @@ def failures(name: str, stack_name: str | None) -> None:
     ensemble = Stack.connect(stack_name).ensemble(name)
     groups = ensemble.failures()
     if not groups:
-        click.echo(f"no failed jobs in {ensemble.id}", err=True)
+        echo(f"no failed jobs in {ensemble.id}", err=True)
         return
     for group in groups:
         _print_group(group)
     one_kind = f" [--fingerprint {groups[0].fingerprint}]" if len(groups) > 1 else ""
-    click.echo(f"run them again: cloudburst retry {ensemble.id}{one_kind}", err=True)
+    echo(f"run them again: cloudburst retry {ensemble.id}{one_kind}", err=True)
 
 
 def _print_group(group: FailureGroup) -> None:
-    click.secho(f"{group.count:,} × {group.error}", bold=True)
-    click.echo(f"fingerprint {group.fingerprint}, such as job {group.index} ({group.job_id})")
-    click.echo(f"description {json.dumps(group.description)}")
+    echo(f"{group.count:,} × {group.error}", bold=True)
+    echo(f"fingerprint {group.fingerprint}, such as job {group.index} ({group.job_id})")
+    echo(f"description {json.dumps(group.description)}")
     if group.traceback and group.traceback.strip() != group.error.strip():
-        click.echo(f"\n{group.traceback.rstrip()}")
+        echo(f"\n{group.traceback.rstrip()}")
     if group.output.strip():
-        click.echo(f"\nIt printed:\n{group.output.rstrip()}")
-    click.echo()
+        echo(f"\nIt printed:\n{group.output.rstrip()}")
+    echo()
 
 
 @click.command()
@@ -166,8 +165,6 @@ def logs(job_id: str, stack_name: str | None) -> None:
     """
     text = Stack.connect(stack_name).output(job_id)
     if text:
-        click.echo(text, nl=not text.endswith("\n"))
+        echo(text, nl=not text.endswith("\n"))
     else:
-        click.echo(
-            f"{job_id} has printed nothing so far, or it has finished: that output is not kept", err=True
-        )
+        echo(f"{job_id} has printed nothing so far, or it has finished: that output is not kept", err=True)

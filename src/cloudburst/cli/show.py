@@ -10,6 +10,7 @@ import click
 
 from cloudburst.cli import tables
 from cloudburst.cli.options import stack_option
+from cloudburst.console import echo
 from cloudburst.ensemble import Stack
 from cloudburst.model import EnsembleSpec, EnsembleStatus
 from cloudburst.pace import Pace, broken_off, duration, sentence
@@ -32,7 +33,7 @@ def show(name: str, as_json: bool, stack_name: str | None) -> None:
     ensemble = stack.ensemble(name)
     document = stack.provenance_document(ensemble)
     if as_json:
-        click.echo(json.dumps(document, indent=2))
+        echo(json.dumps(document, indent=2))
         return
     console = tables.console()
     for title, text in _rows(ensemble.status(), ensemble.spec(), document):

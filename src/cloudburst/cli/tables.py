@@ -8,13 +8,15 @@ from datetime import datetime
 from rich.console import Console
 from rich.table import Table
 
+from cloudburst.console import Terminal
+
 WIDE = 4000
 """Columns where no terminal limits them: a program that reads a table wants all of it."""
 
 
 def console() -> Console:
     """Where data goes."""
-    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDE)
+    return Terminal(width=None if sys.stdout.isatty() else WIDE)
 
 
 def table() -> Table:

@@ -11,11 +11,13 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from cloudburst.console import Terminal
 from cloudburst.ensemble.collecting import Collecting
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import EnsembleError
 from cloudburst.model import EnsembleStatus, FailureGroup
 from cloudburst.pace import Pace, broken_off, sentence
+from cloudburst.terminal import harmless
 
 POLL_S = 0.25
 LINE_S = 5.0
@@ -33,7 +35,7 @@ def follow(
     Failed jobs are summed up at the end. Raises EnsembleError when no job of the ensemble could run. It may
     be interrupted at any time: the ensemble goes on. With ``collecting`` it also returns when the stack ends.
     """
-    console = console or Console(stderr=True)
+    console = console or Terminal(stderr=True)
     pace = Pace()
     view: _View = _Bar(console) if console.is_terminal else _Lines(console)
     with view:
@@ -58,7 +60,7 @@ def failure_lines(groups: list[FailureGroup]) -> list[str]:
     lines = []
     for group in groups[:GROUPS_SHOWN]:
         error = group.error.partition("\n")[0] or group.fingerprint
-        lines.append(f"{group.count:>7,} × {error} (such as job {group.index})")
+        lines.append(f"{group.count:>7,} × {harmless(error)} (such as job {group.index})")
     more = len(groups) - GROUPS_SHOWN
     return [*lines, f"        and {more} more kinds"] if more > 0 else lines
 
