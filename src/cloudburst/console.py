@@ -21,6 +21,10 @@ class Terminal(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(**({"highlight": False, "markup": False, "emoji": False} | options))
 
+    def on_broken_pipe(self) -> None:
+        """Leave it to the entry point, as every other write does."""
+        raise BrokenPipeError
+
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(harmless(text), **options)
 

@@ -66,14 +66,18 @@ def broken_off(status: EnsembleStatus, now: float) -> str:
     )
 
 
-def sentence(status: EnsembleStatus, pace: Pace) -> str:
-    """``45 of 1,000 done, 2 failed, 4 running, 13.4/s, about 1 min left``."""
+def sentence(status: EnsembleStatus, pace: Pace, slots: int | None = None) -> str:
+    """``45 of 1,000 done, 2 failed, 4 running, 13.4/s, about 1 min left``.
+
+    No more are said to run than there are ``slots``: workers hold jobs that they have not begun.
+    """
+    running = status.running if slots is None else min(status.running, slots)
     parts = [f"{status.ended:,} of {status.total:,} done"]
     if status.state == "submitting":
         parts[0] += " (more are being submitted)"
     parts += [f"{status.failed:,} failed"] if status.failed else []
     parts += [f"{status.cancelled:,} cancelled"] if status.cancelled else []
-    parts += [f"{status.running:,} running"] if status.running else []
+    parts += [f"{running:,} running"] if running else []
     if status.ended and not status.complete:
         parts.append(f"{pace.per_s:.3g}/s")
     left_s = pace.left_s(status)

@@ -87,6 +87,15 @@ def test_a_sentence_says_all_that_matters_and_no_more():
     assert sentence(growing, pace) == "0 of 1,000 done (more are being submitted)"
 
 
+def test_no_more_jobs_are_said_to_run_than_there_are_slots():
+    pace = Pace()
+    going = replace(NEW, finished=370, running=4)
+    pace.observe(going, 10)
+
+    assert "370 of 1,000 done, 2 running" in sentence(going, pace, 2)
+    assert "4 running" in sentence(going, pace, 8)
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

@@ -36,13 +36,13 @@ def follow(
     be interrupted at any time: the ensemble goes on. With ``collecting`` it also returns when the stack ends.
     """
     console = console or Terminal(stderr=True)
-    pace = Pace()
+    pace, slots = Pace(), _Slots(ensemble)
     view: _View = _Bar(console) if console.is_terminal else _Lines(console)
     with view:
         while True:
             status = ensemble.status()
             pace.observe(status, time.time())
-            view.show(status, pace)
+            view.show(status, sentence(status, pace, slots.now(status)))
             if status.complete or (collecting and collecting.ends):
                 break
             time.sleep(POLL_S)
@@ -66,15 +66,30 @@ def failure_lines(groups: list[FailureGroup]) -> list[str]:
 
 
 def _sum_up(ensemble: Ensemble, status: EnsembleStatus, console: Console) -> None:
-    if not status.failed:
-        return
-    lines = [f"{status.failed:,} of {status.total:,} jobs failed:", *failure_lines(ensemble.failures())]
-    lines += [
-        f"`cloudburst failures {status.id}` shows tracebacks and output, "
-        f"`cloudburst retry {status.id}` runs them again"
-    ]
+    lines = [f"warning: {harmless(warning)}" for warning in status.warnings]
+    if status.failed:
+        lines += [f"{status.failed:,} of {status.total:,} jobs failed:", *failure_lines(ensemble.failures())]
+        lines += [
+            f"`cloudburst failures {status.id}` shows tracebacks and output, "
+            f"`cloudburst retry {status.id}` runs them again"
+        ]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Slots:
+    """How many jobs can run at a time; asked for now and then while jobs run."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        self._ensemble = ensemble
+        self._count = 0
+        self._next = 0.0
+
+    def now(self, status: EnsembleStatus) -> int:
+        if status.running and time.monotonic() >= self._next:
+            self._count = self._ensemble.slots()
+            self._next = time.monotonic() + LINE_S
+        return self._count
 
 
 class _View(Protocol):
@@ -82,7 +97,7 @@ class _View(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def show(self, status: EnsembleStatus, pace: Pace) -> None: ...
+    def show(self, status: EnsembleStatus, line: str) -> None: ...
 
 
 class _Bar:
@@ -108,13 +123,14 @@ class _Bar:
     ) -> None:
         self._live.stop()
 
-    def show(self, status: EnsembleStatus, pace: Pace) -> None:
+    def show(self, status: EnsembleStatus, line: str) -> None:
         self._progress.update(
             self._task, description=status.id, total=status.total or None, completed=status.ended
         )
-        below = [Text(sentence(status, pace), style="red" if status.failed else "")]
+        below = [Text(line, style="red" if status.failed else "")]
         if status.note:
-            below.append(Text(status.note, style="yellow"))
+            below.append(Text(harmless(status.note), style="yellow"))
+        below += [Text(harmless(warning), style="yellow") for warning in status.warnings]
         if warning := broken_off(status, time.time()):
             below.append(Text(warning, style="yellow"))
         self._live.update(Group(self._progress, *below), refresh=True)
@@ -137,11 +153,10 @@ class _Lines:
     ) -> None:
         pass
 
-    def show(self, status: EnsembleStatus, pace: Pace) -> None:
+    def show(self, status: EnsembleStatus, line: str) -> None:
         now = time.monotonic()
-        line = sentence(status, pace)
         if status.note and status.note != self._last[1]:
-            self._print(f"{status.id}: {status.note}")
+            self._print(f"{status.id}: {harmless(status.note)}")
             self._last = (self._last[0], status.note)
         warning = broken_off(status, time.time())
         if warning and not self._warned:
