@@ -3,6 +3,9 @@
 # Runs on bash 3.2 (macOS) and later.
 set -euo pipefail
 
+# What another Python needs keeps ours from starting, and its packages would stand in for ours.
+unset PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONPLATLIBDIR
+
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 venv=$here/.venv
 python=$venv/bin/python

@@ -42,8 +42,8 @@ def home(environ: Environ) -> Path:
 
 def stack_dir(environ: Environ, stack: str) -> Path:
     """Where everything of the stack of that name is kept on this machine."""
-    if not stack.replace("-", "").replace("_", "").isalnum():
-        raise ConfigError(f"stack name {stack!r}: use letters, digits, '-' and '_' only")
+    if not names.NAME.fullmatch(stack):
+        raise ConfigError(f"stack name {stack!r:.100}: {names.NAME_RULE}")
     return home(environ) / stack
 
 

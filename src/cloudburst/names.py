@@ -1,6 +1,14 @@
 """Names and numbers that several parts agree on: ports, measurements, file names."""
 
+import re
+
 VERSION = "0.1.0"
+
+NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_-]{0,79}")
+"""Names of ensembles and of stacks. They become parts of paths, keys and command lines, and RQ allows nothing
+else in the ids of jobs; one that began with ``-`` would be an option."""
+
+NAME_RULE = "use up to 80 letters, digits, '-' and '_', not '-' first"
 
 QUEUE = "default"
 """The RQ queue that workers serve unless told otherwise."""

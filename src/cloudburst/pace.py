@@ -1,7 +1,8 @@
-"""How fast an ensemble goes, in numbers and in words."""
+"""How fast an ensemble goes, in numbers and in words; and spans of time, as users write and read them."""
 
 from __future__ import annotations
 
+import re
 from collections import deque
 
 from cloudburst.model import EnsembleStatus
@@ -15,6 +16,10 @@ ENOUGH = 5
 
 QUIET_S = 15.0
 """A client that submits and has sent nothing for so long may be gone."""
+
+
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_SPAN = re.compile(rf"(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m(?:in)?)?(?:{_NUMBER}s)?", re.ASCII)
 
 
 class Pace:
@@ -61,14 +66,18 @@ def broken_off(status: EnsembleStatus, now: float) -> str:
     )
 
 
-def sentence(status: EnsembleStatus, pace: Pace) -> str:
-    """``45 of 1,000 done, 2 failed, 4 running, 13.4/s, about 1 min left``."""
+def sentence(status: EnsembleStatus, pace: Pace, slots: int | None = None) -> str:
+    """``45 of 1,000 done, 2 failed, 4 running, 13.4/s, about 1 min left``.
+
+    No more are said to run than there are ``slots``: workers hold jobs that they have not begun.
+    """
+    running = status.running if slots is None else min(status.running, slots)
     parts = [f"{status.ended:,} of {status.total:,} done"]
     if status.state == "submitting":
         parts[0] += " (more are being submitted)"
     parts += [f"{status.failed:,} failed"] if status.failed else []
     parts += [f"{status.cancelled:,} cancelled"] if status.cancelled else []
-    parts += [f"{status.running:,} running"] if status.running else []
+    parts += [f"{running:,} running"] if running else []
     if status.ended and not status.complete:
         parts.append(f"{pace.per_s:.3g}/s")
     left_s = pace.left_s(status)
@@ -85,3 +94,16 @@ def duration(seconds: float) -> str:
             rest = whole % size // part
             return f"{whole // size:,} {unit}" + (f" {rest} {smaller}" if rest else "")
     return f"{whole} s"
+
+
+def seconds(text: str) -> float:
+    """The span of time that is meant by ``90s``, ``30min``, ``1h30m``, ``8h``, ``2d``, or plain seconds.
+
+    Raises ValueError for anything else.
+    """
+    if re.fullmatch(_NUMBER, text, re.ASCII):
+        return float(text)
+    match = _SPAN.fullmatch(text)
+    if not text or match is None:
+        raise ValueError(f"{text!r} is no time: use 90s, 15min or 2h")
+    return sum(float(part) * unit for part, unit in zip(match.groups("0"), (86400, 3600, 60, 1), strict=True))

@@ -172,3 +172,46 @@ def test_payload_build_says_what_would_not_run(shell):
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("cloudburst: model: no Pipfile")
     assert not (shell.directory / "worker.zip").exists()
+
+
+def test_a_dry_run_shows_how_the_jobs_were_understood_and_sends_nothing(shell):
+    (shell.directory / "jobs.csv").write_text(
+        "seed,gauge,leak\n1,007,TRUE\n2,12E5,\n3,,false\n,,\n4,8,TRUE\n"
+    )
+
+    done = shell(*SUBMIT, "--jobs", "jobs.csv", "--dry-run")
+
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        '{"seed": 1, "gauge": "007", "leak": true}',
+        '{"seed": 2, "gauge": "12E5"}',
+        '{"seed": 3, "leak": false}',
+    ]
+    assert "4 jobs; their parameters:\n  seed: whole numbers\n" in done.stderr
+    assert (
+        "  gauge: text, because of '007' in line 2; 1 empty\n  leak: true or false; 1 empty\n" in done.stderr
+    )
+    assert "  1 empty rows are left out\n" in done.stderr
+    assert done.stderr.endswith("nothing was sent\n")
+    assert shell.stack.ensembles() == []
+
+
+def test_a_dry_run_tells_of_json_lines_too_and_finds_the_same_faults(shell):
+    lines = '{"seed": 1, "at": [1]}\n{"seed": 0.5}\n'
+    assert (
+        "  seed: 1 whole numbers, 1 numbers\n  at: lists; 1 without"
+        in shell(*SUBMIT, "--dry-run", stdin=lines).stderr
+    )
+
+    deep = '{"a": ' + "[" * 200 + "]" * 200 + "}\n"
+    for bad, code in ((deep, 8), ("[1]\n", 2), ("", 8)):
+        done = shell(*SUBMIT, "--dry-run", stdin=bad)
+        assert (done.returncode, done.stdout) == (code, "")
+
+
+def test_names_that_would_be_options_paths_or_more_than_a_line_are_refused(shell):
+    for name in ("-x", "../up", "a/b", "a\nb", "\x1b[2J", "", "x" * 81, "ä"):
+        done = shell("submit", "-p", "model", "-f", "worker.work", "--", name, stdin='{"seed": 1}\n')
+        assert done.returncode == 8
+        assert "use up to 80 letters, digits, '-' and '_', not '-' first" in done.stderr
+        assert "\x1b" not in done.stderr

@@ -64,6 +64,17 @@ def test_a_python_file_has_an_iterable_or_a_function_of_one_and_may_import_its_n
         ("j.jsonl", "[\n{}\n]\n", "j.jsonl:1: not JSON: one object per line is needed"),
         ("j.jsonl", '{"a": 1}\n[1, 2]\n', "j.jsonl:2: a job description is a JSON object, got [1, 2]"),
         ("j.jsonl", b'{"a": "\xe4"}', "j.jsonl: not UTF-8 text"),
+        ("j.jsonl", b"{}\n\x00\x01", "j.jsonl: not text (line 2: a NUL character)"),
+        (
+            "j.jsonl",
+            '{"a": 1}\n{"a": NaN}\n',
+            "j.jsonl:2: not JSON: one object per line is needed (NaN is no",
+        ),
+        ("j.jsonl", '{"a": -Infinity}\n', "j.jsonl:1: not JSON: one object per line is needed (-Infinity"),
+        ("j.jsonl", '{"a": 1e400}\n', "j.jsonl:1: not JSON: one object per line is needed (1e400 is no"),
+        ("j.jsonl", '{"a": 1, "b": {"c": 1, "c": 2}}\n', "(the key 'c' is there twice)"),
+        ("j.jsonl", '{"a": ' + "[" * 100_000 + "\n", "j.jsonl:1: lists and objects are nested too deep"),
+        ("j.jsonl", '{"a": ' + "1" * 5000 + "}\n", "j.jsonl:1: not JSON"),
         ("j.csv", "a,b\n1,2\n1\n", "j.csv:3: 1 cells, but the header has 2"),
         ("j.csv", "a,a\n1,2\n", "j.csv:1: two columns have the same name: a, a"),
         ("j.csv", 'a\n"1\n', "j.csv:2: not CSV"),
@@ -85,3 +96,14 @@ def test_what_cannot_be_read_is_named_with_its_line(source, text, message):
         list(job_files.read(source))
 
     assert message in str(caught.value)
+
+
+def test_stdin_is_read_as_utf8_whatever_the_terminal_speaks(monkeypatch):
+    data = io.BytesIO(b'{"a": "\xc3\xa4"}\n{"a": "\xe4"}\n')
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(data, encoding="latin-1"))
+
+    found = job_files.read("-")
+
+    assert next(found) == {"a": "ä"}
+    with pytest.raises(ConfigError, match=r"-: not UTF-8 text \(line 2: the byte 0xe4\)"):
+        next(found)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cloudburst.model import EnsembleStatus
-from cloudburst.pace import Pace, duration, sentence
+from cloudburst.pace import Pace, duration, seconds, sentence
 
 NEW = EnsembleStatus(
     id="floods-abc123",
@@ -87,6 +87,15 @@ def test_a_sentence_says_all_that_matters_and_no_more():
     assert sentence(growing, pace) == "0 of 1,000 done (more are being submitted)"
 
 
+def test_no_more_jobs_are_said_to_run_than_there_are_slots():
+    pace = Pace()
+    going = replace(NEW, finished=370, running=4)
+    pace.observe(going, 10)
+
+    assert "370 of 1,000 done, 2 running" in sentence(going, pace, 2)
+    assert "4 running" in sentence(going, pace, 8)
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
@@ -103,3 +112,22 @@ def test_a_sentence_says_all_that_matters_and_no_more():
 )
 def test_durations_have_two_parts_at_most(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *(("90s", 90), ("30min", 1800), ("30m", 1800), ("1h30m", 5400), ("1h30min", 5400), ("8h", 28800)),
+        *(("2d", 172800), ("90", 90), ("0.5h", 1800), ("1d2h3m4.5s", 93784.5), ("0", 0)),
+    ],
+)
+def test_spans_of_time_are_written_in_one_way_wherever_they_are_asked_for(text, expected):
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "-5s", "1h1h", "30m1h", "h", "8w", "1e3", "٣s", "nan", "5 s", " 5"]
+)
+def test_what_is_no_span_of_time(text):
+    with pytest.raises(ValueError, match="is no time: use 90s, 15min or 2h"):
+        seconds(text)

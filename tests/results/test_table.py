@@ -360,3 +360,107 @@ def test_json_lines_name_the_payload_of_each_record():
     results(record(0, {}, 1, payload="a"), failed(1, {}, attempt=0)).to_json_lines(file)
 
     assert [json.loads(line)["payload"] for line in file.getvalue().splitlines()] == ["a", None]
+
+
+def deep(levels: int) -> list[Any]:
+    value: list[Any] = [7]
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("levels", [30, 100, 980, 5000])
+def test_what_is_nested_deep_is_in_every_format_whoever_has_stored_it(tmp_path, levels):
+    records = [record(0, {"a": deep(levels)}, deep(levels)), record(1, {"a": [1]}, {"value": [2]})]
+    lines = io.StringIO()
+
+    results(*records).to_json_lines(lines)
+    frame = results(*records).to_frame()
+
+    assert lines.getvalue().count("[") >= 2 * levels
+    assert len(frame) == len(csv_lines(*records)) - 1 == parquet(tmp_path, *records).num_rows == 2
+    assert results(*records).head()[1][1][0] == 1
+    if levels <= 100:
+        assert frame["value"][0] == deep(levels)
+    else:
+        text = str(frame["value"][0])
+        assert text.count("[") == levels
+
+
+@pytest.mark.parametrize(
+    "text", ["a\rb", "a\nb", "a\r\nb", "\r", 'a"b', "a,b", " a ", "ä\u2028b", "\x1b[0m", "#"]
+)
+def test_csv_has_as_many_rows_as_jobs_whatever_stands_in_a_text(text):
+    records = [record(0, {"a": text}, {text: text}), record(1, {"a": "x"}, "y")]
+    file = io.StringIO(newline="")
+    results(*records).to_csv(file)
+
+    found = pd.read_csv(io.StringIO(file.getvalue()), keep_default_na=False)
+
+    assert list(found["a"]) == [text, "x"]
+    assert list(found[text]) == [text, ""]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-x", "@sum", "\t=1", "\r=1"])
+def test_a_text_that_a_spreadsheet_would_run_is_as_it_is_unless_it_is_for_one(text):
+    records = [record(0, {"a": text, "b": -1.5}, [text])]
+    plain, safe = io.StringIO(newline=""), io.StringIO(newline="")
+
+    results(*records).to_csv(plain)
+    results(*records).to_csv(safe, spreadsheet=True)
+
+    assert pd.read_csv(io.StringIO(plain.getvalue()), dtype=str)["a"][0] == text
+    found = pd.read_csv(io.StringIO(safe.getvalue()))
+    assert found["a"][0] == f"'{text}"
+    assert found["b"][0] == -1.5
+
+
+def test_names_of_columns_that_no_file_can_have_and_names_that_are_taken(tmp_path):
+    records = [
+        record(0, {"\ud800": 1, "\\ud800": 2, "index": 3, "value": 4}, 5),
+        record(1, {"": 1, "state": "s"}, {"\udfff": "\ud801", "index": 6}),
+    ]
+    names = [
+        "index",
+        "state",
+        "\\ud800",
+        "\\ud800_parameter",
+        "index_parameter",
+        "value",
+        "",
+        "state_parameter",
+    ]
+    names += ["value_returned", "\\udfff", "index_returned"]
+
+    frame = results(*records).to_frame()
+
+    assert list(frame.reset_index().columns)[: len(names)] == names
+    assert parquet(tmp_path, *records).column_names[: len(names)] == names
+    assert csv_lines(*records)[0].split(",")[: len(names)] == names
+    assert frame["index_returned"][1] == 6
+    assert results(*records).to_csv(tmp_path / "r.csv") == 2
+
+
+def test_numbers_in_lists_keep_their_digits_in_parquet(tmp_path, monkeypatch):
+    monkeypatch.setattr(snapshot, "BATCH_BYTES", 1)  # each record is a batch
+    records = [
+        record(0, {"a": [2**53 + 1], "b": [2**53 + 1, 0.5], "c": {"d": [2**60 + 1]}, "e": [2**70]}),
+        record(1, {"a": [0.5], "b": [1.5], "c": {"d": [0.5]}, "e": [1]}),
+    ]
+
+    table = parquet(tmp_path, *records)
+
+    for name in "abce":
+        found = [json.loads(one) if isinstance(one, str) else one for one in table[name].to_pylist()]
+        assert found == [one.description[name] for one in records]
+
+
+def test_a_link_leads_to_the_file_that_is_written_and_a_device_stays_one(tmp_path):
+    (tmp_path / "link.csv").symlink_to("there.csv")
+    results(record(0, {"a": 1})).to_csv(tmp_path / "link.csv")
+
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "there.csv").read_text().startswith("index,")
+    assert results(record(0, {"a": 1})).to_csv("/dev/null") == 1
+    assert Path("/dev/null").is_char_device()
+    assert results(record(0, {"a": 1})).to_csv(tmp_path / ("x" * 251 + ".csv")) == 1

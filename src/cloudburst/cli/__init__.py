@@ -20,6 +20,7 @@ from cloudburst.cli.show import show
 from cloudburst.cli.stack import stack
 from cloudburst.cli.status import status
 from cloudburst.cli.upgrade import upgrade
+from cloudburst.console import echo, prepare
 from cloudburst.errors import CloudburstError
 
 EXIT_INTERRUPTED = 130
@@ -68,12 +69,14 @@ for command in COMMANDS:
 
 def main() -> None:
     """Entry point of ``cloudburst``."""
+    prepare()
     try:
         code = cloudburst.main(standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except CloudburstError as error:
         if is_verbose():
-            traceback.print_exc()
+            echo(traceback.format_exc(), err=True)
         _tell(f"cloudburst: {error}", error)
         code = error.exit_code
     except click.ClickException as error:
@@ -92,4 +95,4 @@ def main() -> None:
 def _tell(message: str, error: BaseException) -> None:
     """Print the message and what was noted about the error on its way here."""
     for line in (message, *getattr(error, "__notes__", ())):
-        click.echo(line, err=True)
+        echo(line, err=True)

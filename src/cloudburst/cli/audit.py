@@ -10,6 +10,7 @@ import click
 
 from cloudburst.cli import tables
 from cloudburst.cli.options import stack_option
+from cloudburst.console import echo
 from cloudburst.ensemble import Stack
 from cloudburst.model import Account, Audit, Breach, QueueAccount
 
@@ -38,7 +39,7 @@ def audit(name: str | None, as_json: bool, stack_name: str | None) -> None:
     stack = Stack.connect(stack_name)
     found = stack.audit() if name is None else Audit((stack.ensemble(name).audit(),), ())
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2))
+        echo(json.dumps(asdict(found), indent=2))
     else:
         _print_ensembles(found.ensembles)
         _print_queues(found.queues)
@@ -48,9 +49,9 @@ def audit(name: str | None, as_json: bool, stack_name: str | None) -> None:
             _print_breaches(f"queue {queue.queue}", queue.breaches, queue.breach_count)
     if found.breach_count:
         breaches = "breach" if found.breach_count == 1 else "breaches"
-        click.echo(f"{found.breach_count:,} {breaches}: see docs/troubleshooting.md", err=True)
+        echo(f"{found.breach_count:,} {breaches}: see docs/troubleshooting.md", err=True)
         sys.exit(EXIT_BREACH)
-    click.echo("nothing is lost, nothing is doubled", err=True)
+    echo("nothing is lost, nothing is doubled", err=True)
 
 
 def _print_ensembles(accounts: tuple[Account, ...]) -> None:
@@ -74,11 +75,11 @@ def _print_queues(queues: tuple[QueueAccount, ...]) -> None:
         parts += [f"{queue.scheduled:,} scheduled"] if queue.scheduled else []
         parts += [f"{queue.deferred:,} deferred"] if queue.deferred else []
         parts += [f"{queue.left_over:,} ids left over"] if queue.left_over else []
-        click.echo(f"queue {queue.queue}: {', '.join(parts)}")
+        echo(f"queue {queue.queue}: {', '.join(parts)}")
 
 
 def _print_breaches(where: str, breaches: tuple[Breach, ...], count: int) -> None:
     for breach in breaches:
-        click.echo(f"breach: {breach.job_id or where}: {breach.what}")
+        echo(f"breach: {breach.job_id or where}: {breach.what}")
     if count > len(breaches):
-        click.echo(f"breach: {where}: and {count - len(breaches):,} more")
+        echo(f"breach: {where}: and {count - len(breaches):,} more")

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from cloudburst import config
 from cloudburst.cli import swarm, swarm_status
+from cloudburst.console import Terminal, talking
 from cloudburst.ensemble import Stack
 from cloudburst.ensemble.collecting import watch as collect
 from cloudburst.errors import ConfigError
@@ -139,7 +140,7 @@ def drain(stack: str, node: str, *, timeout_s: float | None, lost: bool) -> None
 
 def status(stack: str) -> int:
     """Print how the stack is; the exit code."""
-    console = Console(highlight=False, markup=False)
+    console = Terminal()
     now = time.time()
     found = read_status(os.environ, stack, now)
     start = f"./buildstack.sh{name_flag(stack)}"
@@ -168,7 +169,7 @@ def audit(stack: str | None, *, yes: bool) -> None:
     """Print everything of ours at the account, and offer to destroy it."""
     if yes and not stack:
         raise ConfigError("audit -y needs --name STACK: it destroys without asking")
-    console = Console(highlight=False, markup=False)
+    console = Terminal()
     found = [one for one in account.opened(os.environ).audit() if stack in {None, one.stack}]
     if not found:
         console.print(f"nothing{f' of stack {stack}' if stack else ''} is at DigitalOcean")
@@ -260,4 +261,4 @@ def _resources(found: Sequence[Resource], now: float) -> Table:
 
 
 def _talk() -> Console:
-    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    return talking()

@@ -7,14 +7,15 @@ import time
 from collections.abc import Iterable, Iterator
 
 import click
-from rich.console import Console
 from rich.status import Status
 
+from cloudburst.cli import dry_run as dry_runs
 from cloudburst.cli import job_files
 from cloudburst.cli.options import Duration, stack_option
-from cloudburst.ensemble import Ensemble, Stack
+from cloudburst.console import Terminal, echo
+from cloudburst.ensemble import Ensemble, Stack, rules
 from cloudburst.ensemble.progress import follow
-from cloudburst.model import JobDescription
+from cloudburst.model import EnsembleSpec, JobDescription
 
 EXIT_FAILURES = 1
 
@@ -48,6 +49,10 @@ ensemble_argument = click.argument("name", metavar="ENSEMBLE")
 @click.option(
     "--resume", is_flag=True, help="Append what is missing to the ensemble NAME whose submission broke off."
 )
+@click.option(
+    "--dry-run", is_flag=True,
+    help="Check everything, show how the job descriptions were understood, and send nothing.",
+)  # fmt: skip
 @click.option("-w", "--watch", "then_watch", is_flag=True, help="Watch it afterwards.")
 @stack_option
 def submit(
@@ -61,6 +66,7 @@ def submit(
     max_attempts: int,
     seed: int | None,
     resume: bool,
+    dry_run: bool,
     then_watch: bool,
     stack_name: str | None,
 ) -> None:
@@ -72,16 +78,21 @@ def submit(
     \b
     cloudburst submit floods --payload model/ --function worker.work --jobs jobs.jsonl
     cloudburst submit floods -p model/ -f worker.work --jobs scenarios.py:all_of_them --watch
+    cloudburst submit floods -p model/ -f worker.work --jobs jobs.csv --dry-run
     cloudburst submit floods -p model/ -f worker.work --jobs jobs.jsonl --resume
     seq 100 | sed 's/.*/{"seed": &}/' | cloudburst submit floods -p model/ -f worker.work
     """
     if jobs is None and sys.stdin.isatty():
         raise click.UsageError("no job descriptions: give --jobs FILE, or pipe JSON Lines in")
     descriptions = job_files.read(jobs or "-")
+    if dry_run:
+        rules.check(EnsembleSpec(name, function, "", retries=retries, max_attempts=max_attempts))
+        dry_runs.tell(payload, function, jobs or "-", descriptions)
+        return
     stack = Stack.connect(stack_name)
     there = stack.ensemble(name, incomplete=True).status().total if resume else 0
     began = time.monotonic()
-    with Console(stderr=True).status("submitting") as spinner:
+    with Terminal(stderr=True).status("submitting") as spinner:
         ensemble = stack.submit(
             name,
             payload=payload,
@@ -95,17 +106,17 @@ def submit(
         )
     total = ensemble.status().total
     if resume and there == total:
-        click.echo(f"nothing was missing: all {total:,} jobs had been submitted", err=True)
+        echo(f"nothing was missing: all {total:,} jobs had been submitted", err=True)
     else:
         before = f"{there:,} jobs were there, " if resume else ""
         took = time.monotonic() - began
-        click.echo(f"{before}{total - there:,} jobs submitted in {took:.1f} s", err=True)
-    click.echo(ensemble.id)
+        echo(f"{before}{total - there:,} jobs submitted in {took:.1f} s", err=True)
+    echo(ensemble.id)
     if then_watch:
         sys.stdout.flush()
         _watch(ensemble)
     else:
-        click.echo(f"see how it goes: cloudburst watch {ensemble.id}", err=True)
+        echo(f"see how it goes: cloudburst watch {ensemble.id}", err=True)
 
 
 def _counted(descriptions: Iterable[JobDescription], spinner: Status) -> Iterator[JobDescription]:
@@ -154,10 +165,10 @@ def retry(name: str, fingerprint: str | None, cancelled: bool, stack_name: str |
     """
     ensemble = Stack.connect(stack_name).ensemble(name)
     count = ensemble.retry(fingerprint, cancelled=cancelled)
-    click.echo(count)
+    echo(count)
     if count == 0:
         kind = "cancelled" if cancelled else "failed"
-        click.echo(f"no {kind} jobs{' of that kind' if fingerprint else ''} in {ensemble.id}", err=True)
+        echo(f"no {kind} jobs{' of that kind' if fingerprint else ''} in {ensemble.id}", err=True)
 
 
 @click.command()
@@ -171,6 +182,6 @@ def cancel(name: str, stack_name: str | None) -> None:
     """
     ensemble = Stack.connect(stack_name).ensemble(name)
     count = ensemble.cancel()
-    click.echo(count)
+    echo(count)
     if count == 0:
-        click.echo(f"{ensemble.id} is {ensemble.status().state}: no job of it was left to cancel", err=True)
+        echo(f"{ensemble.id} is {ensemble.status().state}: no job of it was left to cancel", err=True)

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import json
+import math
 import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from cloudburst import names
+from cloudburst.cli.csv_jobs import CsvJobs
+from cloudburst.cli.lines import checked, opened
 from cloudburst.errors import ConfigError
 
-_WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)")
-_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_NAME_OF_DIGITS = re.compile(r"[+-]?0[0-9]+")
-"""Such as 007: a number would lose its zeros."""
+_LARGE_EXPONENT = re.compile(r"[eE]\+?[0-9]{3}|[0-9]{300}")
+"""Without it no number is too large for a float."""
 
 
 def read(source: str) -> Iterator[dict[str, Any]]:
     """Job descriptions of ``source``: a file name, ``-`` for JSON Lines on stdin, or ``module.py:name``.
 
-    A name that ends in ``.csv`` is CSV with a header: numbers become numbers, empty cells are left out. In a
-    Python file ``name`` is an iterable of dicts, or a function that returns one. Raises ConfigError, naming
-    the line that cannot be read.
+    A name that ends in ``.csv`` is CSV with a header: see ``csv_jobs`` for its types. In a Python file
+    ``name`` is an iterable of dicts, or a function that returns one. Raises ConfigError, naming the line that
+    cannot be read.
     """
     path, colon, name = source.rpartition(":")
     if colon and path.endswith(".py"):
@@ -38,49 +37,55 @@ def read(source: str) -> Iterator[dict[str, Any]]:
 
 
 def _json_lines(source: str) -> Iterator[dict[str, Any]]:
-    with _opened(source) as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                description = json.loads(line)
-            except ValueError as error:
-                raise ConfigError(
-                    f"{source}:{number}: not JSON: one object per line is needed ({error})"
-                ) from error
-            if not isinstance(description, dict):
-                raise ConfigError(
-                    f"{source}:{number}: a job description is a JSON object, got {line.strip():.60}"
-                )
-            yield description
+    with opened(source) as file:
+        for number, line in enumerate(checked(file, source), 1):
+            if line.strip():
+                yield _object(line, f"{source}:{number}")
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        if _LARGE_EXPONENT.search(line):
+            json.loads(line, parse_float=_finite)
+        description = json.loads(line, object_pairs_hook=_without_twins, parse_constant=_finite)
+    except RecursionError as error:
+        raise ConfigError(f"{where}: lists and objects are nested too deep") from error
+    except ValueError as error:
+        raise ConfigError(f"{where}: not JSON: one object per line is needed ({error})") from error
+    if not isinstance(description, dict):
+        raise ConfigError(f"{where}: a job description is a JSON object, got {line.strip():.60}")
+    return description
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twin = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twin!r:.60} is there twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isfinite(value):
+        return value
+    raise ValueError(f"{text:.60} is no number that JSON has: leave the key out, or use null")
+
+
+def rules(source: str) -> list[tuple[str, str]]:
+    """Of a CSV file the columns, each with the type that was found and why; nothing of other files."""
+    if not source.lower().endswith(".csv"):
+        return []
+    with opened(source, twice=True) as file:
+        found = CsvJobs(file, source)
+    left_out = [("", f"{found.empty_rows:,} empty rows are left out")] if found.empty_rows else []
+    return [(column.name, column.rule()) for column in found.columns if column.kinds] + left_out
 
 
 def _csv(source: str) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(names.DESCRIPTION_LIMIT_BYTES)
-    with _opened(source) as file:
-        rows = csv.reader(file, strict=True)
-        try:
-            header = next(rows, [])
-            if len(set(header)) < len(header):
-                raise ConfigError(f"{source}:1: two columns have the same name: {', '.join(header):.200}")
-            for row in rows:
-                if row and len(row) != len(header):
-                    raise ConfigError(
-                        f"{source}:{rows.line_num}: {len(row)} cells, but the header has {len(header)}"
-                    )
-                if row:
-                    yield {key: _number(cell) for key, cell in zip(header, row, strict=True) if cell != ""}
-        except csv.Error as error:
-            raise ConfigError(f"{source}:{rows.line_num}: not CSV ({error})") from error
-
-
-def _number(cell: str) -> int | float | str:
-    text = cell.strip()
-    if _WHOLE.fullmatch(text):
-        return int(text)
-    if _DECIMAL.fullmatch(text) and not _NAME_OF_DIGITS.fullmatch(text):
-        return float(text)
-    return cell
+    with opened(source, twice=True) as file:
+        yield from CsvJobs(file, source)
 
 
 def _python(path: Path, name: str) -> Iterator[dict[str, Any]]:
@@ -122,18 +127,3 @@ def _explained(source: str, path: Path) -> Iterator[None]:
         lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
         where = f"line {lines[-1]}: " if lines else ""
         raise ConfigError(f"{source}: {where}{type(error).__name__}: {error}") from error
-
-
-@contextmanager
-def _opened(source: str) -> Iterator[TextIO]:
-    if source == "-":
-        yield sys.stdin
-        return
-    try:
-        # Spreadsheets begin UTF-8 with a byte order mark.
-        with open(source, encoding="utf-8-sig", newline="") as file:
-            yield file
-    except OSError as error:
-        raise ConfigError(f"--jobs {source}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"--jobs {source}: not UTF-8 text ({error})") from error

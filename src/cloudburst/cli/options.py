@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from cloudburst import log, names
+from cloudburst.pace import seconds
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_UNITS = {"": 1, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|)")
 
 
 def stack_option(command: F) -> F:
@@ -47,14 +44,21 @@ def _configure(_: click.Context, __: click.Parameter, verbose: bool) -> None:
 
 
 class Duration(click.ParamType[float]):
-    """A time such as ``90s``, ``15min``, ``2h``; in seconds without a unit."""
+    """A time such as ``90s``, ``15min``, ``1h30m``; in seconds without a unit."""
 
     name = "duration"
+
+    def __init__(self, *, zero: bool = False) -> None:
+        self._zero = zero
+        """Whether 0 means something."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        match = _DURATION.fullmatch(str(value).strip())
-        if match is None or float(match[1]) == 0:
+        try:
+            found = seconds(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if found == 0 and not self._zero:
             self.fail(f"{value!r} is no time: use 90s, 15min or 2h", param, ctx)
-        return float(match[1]) * _UNITS[match[2]]
+        return found

@@ -9,6 +9,7 @@ import click
 from cloudburst import archive, names
 from cloudburst.cli.options import stack_option, verbose_option
 from cloudburst.config import payload_settings
+from cloudburst.console import echo
 from cloudburst.ensemble import Stack
 
 
@@ -36,8 +37,8 @@ def build(directory: Path, output: Path, function: str | None) -> None:
     if directory.is_dir():
         payload_settings(directory)
     built = archive.build(directory, output, function=function)
-    click.echo(f"{output}: {built.files} files, {built.size:,} bytes", err=True)
-    click.echo(built.sha256)
+    echo(f"{output}: {built.files} files, {built.size:,} bytes", err=True)
+    echo(built.sha256)
 
 
 @payload.command()
@@ -54,7 +55,7 @@ def post(source: Path, as_name: str, stack_name: str | None) -> None:
     \b
     cloudburst payload post model/
     """
-    click.echo(Stack.connect(stack_name).post(source, as_name))
+    echo(Stack.connect(stack_name).post(source, as_name))
 
 
 @payload.command()
@@ -71,5 +72,5 @@ def lock(name: str, stack_name: str | None) -> None:
     """
     stack = Stack.connect(stack_name)
     digest = stack.payload(name)
-    click.echo(f"payload {digest}", err=True)
-    click.echo(stack.payload_lock(digest), nl=False)
+    echo(f"payload {digest}", err=True)
+    echo(stack.payload_lock(digest), nl=False)

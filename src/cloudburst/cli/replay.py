@@ -10,6 +10,7 @@ import click
 
 from cloudburst import config
 from cloudburst.cli.options import is_verbose, stack_option
+from cloudburst.console import echo
 from cloudburst.ensemble import Stack
 from cloudburst.worker import replay as replaying
 from cloudburst.worker.reproduction import Reproduction, reproduce
@@ -62,7 +63,7 @@ def replay(job_id: str, debug: bool, keep: bool, stack_name: str | None) -> None
     _say(replaying.compared(job.record, here))
     if here.state == "failed":
         sys.exit(EXIT_FAILED)
-    click.echo(json.dumps(here.value))
+    echo(json.dumps(here.value))
 
 
 def _introduce(made: Reproduction) -> None:
@@ -81,4 +82,4 @@ def _tell_points(here: replaying.Replayed) -> None:
 
 
 def _say(text: str) -> None:
-    click.echo(f"replay: {text}", err=True)
+    echo(f"replay: {text}", err=True)

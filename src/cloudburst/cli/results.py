@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from rich.cells import cell_len
 
 from cloudburst.cli import tables
 from cloudburst.cli.options import stack_option
+from cloudburst.console import document, echo
 from cloudburst.ensemble import Ensemble, Stack
 from cloudburst.errors import ConfigError
 from cloudburst.model import FailureGroup
@@ -29,11 +29,21 @@ LESS_TELLING = frozenset({"node", "started_at", "attempt", "fingerprint"})
 @click.command()
 @click.argument("name", metavar="ENSEMBLE")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write CSV; - for stdout.")
+@click.option(
+    "--spreadsheet", is_flag=True,
+    help="With --csv: put ' before texts that a spreadsheet would run (= + - @ first).",
+)  # fmt: skip
 @click.option("--parquet", "parquet_file", metavar="FILE", help="Write Parquet.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON Lines to stdout.")
 @stack_option
 def results(
-    name: str, csv_file: str | None, parquet_file: str | None, as_json: bool, stack_name: str | None
+    name: str,
+    *,
+    csv_file: str | None,
+    spreadsheet: bool,
+    parquet_file: str | None,
+    as_json: bool,
+    stack_name: str | None,
 ) -> None:
     """Show what the jobs returned beside their parameters: the first rows, or everything into a file.
 
@@ -46,25 +56,26 @@ def results(
     found = ensemble.results()
     if parquet_file:
         with _written(parquet_file):
-            click.echo(f"{parquet_file}: {found.to_parquet(parquet_file):,} rows", err=True)
+            echo(f"{parquet_file}: {found.to_parquet(parquet_file):,} rows", err=True)
     if csv_file == "-":
-        found.to_csv(sys.stdout)
+        found.to_csv(document(), spreadsheet=spreadsheet)
     elif csv_file:
         with _written(csv_file):
-            click.echo(f"{csv_file}: {found.to_csv(csv_file):,} rows", err=True)
+            count = found.to_csv(csv_file, spreadsheet=spreadsheet)
+            echo(f"{csv_file}: {count:,} rows", err=True)
     if as_json:
-        found.to_json_lines(sys.stdout)
+        found.to_json_lines(document())
     status = ensemble.status()
     if not (parquet_file or csv_file or as_json):
         columns, rows = found.head(LISTED)
         _print_rows(columns, rows)
-        click.echo(
-            f"{len(rows):,} of {status.ended:,} results; all: --csv FILE, --parquet FILE, --json", err=True
-        )
+        echo(f"{len(rows):,} of {status.ended:,} results; all: --csv FILE, --parquet FILE, --json", err=True)
     _tell_mix(ensemble)
+    for warning in status.warnings:
+        echo(f"warning: {warning}", err=True)
     if status.state == "submitting":
         more = broken_off(status, time.time()) or f"{status.id} is still being submitted: more jobs will come"
-        click.echo(more, err=True)
+        echo(more, err=True)
 
 
 def _tell_mix(ensemble: Ensemble) -> None:
@@ -74,7 +85,7 @@ def _tell_mix(ensemble: Ensemble) -> None:
         counts[ran_on.payload] += sum(by_state.values())
     if len(counts) > 1:
         parts = ", ".join(f"{count:,} from {payload[:12]}" for payload, count in counts.items())
-        click.echo(f"results of {len(counts)} payloads ({parts}): see the column payload", err=True)
+        echo(f"results of {len(counts)} payloads ({parts}): see the column payload", err=True)
 
 
 @contextlib.contextmanager
@@ -93,23 +104,24 @@ def _print_rows(columns: list[str], rows: list[list[object]]) -> None:
     }
     told = [name for name, texts in cells.items() if any(texts)]
     console = tables.console()
-    shown = _fitting(told, cells, console.width)
+    widest = CELL_WIDTH if console.is_terminal else tables.WIDE
+    shown = _fitting(told, cells, console.width, widest)
     table = tables.table()
     for name in shown:
-        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=CELL_WIDTH)
+        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=widest)
     for texts in zip(*(cells[name] for name in shown), strict=True):
         table.add_row(*texts)
     console.print(table)
     if len(shown) < len(told):
-        click.echo(f"columns that did not fit: {', '.join(told[len(shown) :])}", err=True)
+        echo(f"columns that did not fit: {', '.join(told[len(shown) :])}", err=True)
 
 
-def _fitting(names: list[str], cells: dict[str, list[str]], width: int) -> list[str]:
+def _fitting(names: list[str], cells: dict[str, list[str]], width: int, widest: int) -> list[str]:
     """The first columns that fit side by side; at least one."""
     shown: list[str] = []
     used = 0
     for name in names:
-        used += min(max(map(cell_len, [name, *cells[name]])), CELL_WIDTH) + 2
+        used += min(max(map(cell_len, [name, *cells[name]])), widest) + 2
         if shown and used - 1 > width:
             break
         shown.append(name)
@@ -134,23 +146,23 @@ def failures(name: str, stack_name: str | None) -> None:
     ensemble = Stack.connect(stack_name).ensemble(name)
     groups = ensemble.failures()
     if not groups:
-        click.echo(f"no failed jobs in {ensemble.id}", err=True)
+        echo(f"no failed jobs in {ensemble.id}", err=True)
         return
     for group in groups:
         _print_group(group)
     one_kind = f" [--fingerprint {groups[0].fingerprint}]" if len(groups) > 1 else ""
-    click.echo(f"run them again: cloudburst retry {ensemble.id}{one_kind}", err=True)
+    echo(f"run them again: cloudburst retry {ensemble.id}{one_kind}", err=True)
 
 
 def _print_group(group: FailureGroup) -> None:
-    click.secho(f"{group.count:,} × {group.error}", bold=True)
-    click.echo(f"fingerprint {group.fingerprint}, such as job {group.index} ({group.job_id})")
-    click.echo(f"description {json.dumps(group.description)}")
+    echo(f"{group.count:,} × {group.error}", bold=True)
+    echo(f"fingerprint {group.fingerprint}, such as job {group.index} ({group.job_id})")
+    echo(f"description {json.dumps(group.description)}")
     if group.traceback and group.traceback.strip() != group.error.strip():
-        click.echo(f"\n{group.traceback.rstrip()}")
+        echo(f"\n{group.traceback.rstrip()}")
     if group.output.strip():
-        click.echo(f"\nIt printed:\n{group.output.rstrip()}")
-    click.echo()
+        echo(f"\nIt printed:\n{group.output.rstrip()}")
+    echo()
 
 
 @click.command()
@@ -166,8 +178,6 @@ def logs(job_id: str, stack_name: str | None) -> None:
     """
     text = Stack.connect(stack_name).output(job_id)
     if text:
-        click.echo(text, nl=not text.endswith("\n"))
+        echo(text, nl=not text.endswith("\n"))
     else:
-        click.echo(
-            f"{job_id} has printed nothing so far, or it has finished: that output is not kept", err=True
-        )
+        echo(f"{job_id} has printed nothing so far, or it has finished: that output is not kept", err=True)

@@ -10,6 +10,7 @@ import click
 
 from cloudburst.cli import tables
 from cloudburst.cli.options import stack_option
+from cloudburst.console import echo
 from cloudburst.ensemble import Stack
 from cloudburst.model import EnsembleSpec, EnsembleStatus
 from cloudburst.pace import Pace, broken_off, duration, sentence
@@ -32,14 +33,16 @@ def show(name: str, as_json: bool, stack_name: str | None) -> None:
     ensemble = stack.ensemble(name)
     document = stack.provenance_document(ensemble)
     if as_json:
-        click.echo(json.dumps(document, indent=2))
+        echo(json.dumps(document, indent=2))
         return
     console = tables.console()
-    for title, text in _rows(ensemble.status(), ensemble.spec(), document):
+    for title, text in _rows(ensemble.status(), ensemble.spec(), document, ensemble.slots()):
         console.print(f"{title:<12}{text}", soft_wrap=True)
 
 
-def _rows(status: EnsembleStatus, spec: EnsembleSpec, document: dict[str, Any]) -> list[tuple[str, str]]:
+def _rows(
+    status: EnsembleStatus, spec: EnsembleSpec, document: dict[str, Any], slots: int
+) -> list[tuple[str, str]]:
     pace = Pace()
     pace.observe(status, time.time())
     limits = [f"{duration(spec.timeout_s)} per job" if spec.timeout_s else "no timeout"]
@@ -53,12 +56,13 @@ def _rows(status: EnsembleStatus, spec: EnsembleSpec, document: dict[str, Any]) 
         ("queue", spec.queue),
         ("limits", ", ".join(limits)),
         ("seed", str(status.seed)),
-        ("jobs", sentence(status, pace)),
+        ("jobs", sentence(status, pace, slots)),
         ("payload", status.payload or "whatever worker.zip is when a job starts"),
     ]
     rows += [("", text) for payload in document["payloads"] for text in _payload(payload)]
     error = status.error if status.state == "failed" else broken_off(status, time.time())
-    return rows + [(title, text) for title, text in (("now", status.note), ("error", error)) if text]
+    told = (("now", status.note), ("error", error), *(("warning", text) for text in status.warnings))
+    return rows + [(title, text) for title, text in told if text]
 
 
 def _payload(payload: dict[str, Any]) -> list[str]:

@@ -19,6 +19,8 @@ from rich.text import Text
 
 from cloudburst import config, names
 from cloudburst.cli import cloud, swarm, swarm_status
+from cloudburst.cli.options import Duration
+from cloudburst.console import Terminal, talking
 from cloudburst.errors import ConfigError
 from cloudburst.model import Endpoints
 from cloudburst.stack import local
@@ -179,7 +181,7 @@ def up(where: Where, dry_run: bool, yes: bool, **said: Any) -> None:
         return
     stack_name = where.name
     said = {name: value for name, value in said.items() if name not in {*SWARM_ONLY, *cloud.WISHES}}
-    talk = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    talk = talking()
     started = local.up(os.environ, stack_name, _wishes(os.environ, said), _say(talk))
     if started.changed:
         talk.print()
@@ -211,7 +213,7 @@ def down(where: Where, purge: bool, yes: bool) -> None:
     directory = config.stack_dir(os.environ, stack_name)
     if purge and directory.exists() and not yes:
         _ask(f"Remove stack {stack_name} with its results and files, {directory}?")
-    talk = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    talk = talking()
     existed = directory.exists()
     stopped = local.down(os.environ, stack_name, _say(talk), purge=purge)
     if not existed:
@@ -237,7 +239,7 @@ def status(where: Where) -> None:
         sys.exit(swarm_status.show(where.swarm, where.name))
     stack_name = where.name
     found = read_status(os.environ, stack_name)
-    console = Console(highlight=False, markup=False)
+    console = Terminal()
     start = "./buildstack.sh --local" + _name_flag(stack_name)
     if found.state == "absent":
         console.print(f"stack {stack_name} was never started here; start it: {start}")
@@ -318,7 +320,10 @@ def logs(where: Where, service: str, follow: bool, tail: int) -> None:
 @stack.command()
 @_which_stack
 @click.argument("node")
-@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="How long jobs may take to end.")
+@click.option(
+    "--timeout", "timeout_s", type=Duration(zero=True), metavar="TIME",
+    help="How long jobs may take to end: 90s, 15min.",
+)  # fmt: skip
 @click.option("--lost", is_flag=True, help="The node is gone for good; its jobs run elsewhere.")
 @click.option("--purge", is_flag=True, help="Remove built environments from its machine, too.")
 def drain(where: Where, node: str, timeout_s: float | None, lost: bool, purge: bool) -> None:
@@ -402,7 +407,7 @@ def _ask(question: str) -> None:
 
 def _print_endpoints(started: local.Started) -> None:
     where, slots = started.endpoints, started.settings.slots
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     console.print(f"Stack {where.stack} is running, with {slots} slot{'s' if slots > 1 else ''}.")
     for name, address in _addresses(where):
         console.print(f"  {name:<12}{address}")

@@ -11,7 +11,7 @@ from rich.console import Console
 from cloudburst.cli import tables
 from cloudburst.cli.options import stack_option
 from cloudburst.ensemble import Stack
-from cloudburst.model import EnsembleStatus, JobState, Provenance
+from cloudburst.model import EnsembleStatus, JobState, Provenance, WorkerStatus
 from cloudburst.pace import Pace, broken_off, sentence
 
 LISTED = 20
@@ -29,19 +29,21 @@ def status(name: str | None, stack_name: str | None) -> None:
     """
     stack = Stack.connect(stack_name)
     console = tables.console()
+    workers = stack.workers()
+    slots = sum(worker.slots for worker in workers)
     if name is None:
         ensembles = stack.ensembles()
-        _print_ensembles(console, [ensemble.status() for ensemble in ensembles[:LISTED]])
+        _print_ensembles(console, [ensemble.status() for ensemble in ensembles[:LISTED]], slots)
         if len(ensembles) > LISTED:
             console.print(f"and {len(ensembles) - LISTED:,} older ones")
     else:
         ensemble = stack.ensemble(name)
-        _print_one(console, ensemble.status(), ensemble.provenance())
+        _print_one(console, ensemble.status(), ensemble.provenance(), slots)
     console.print()
-    _print_queue(console, stack)
+    _print_queue(console, stack.queue_depth(), workers)
 
 
-def _print_ensembles(console: Console, statuses: list[EnsembleStatus]) -> None:
+def _print_ensembles(console: Console, statuses: list[EnsembleStatus], slots: int) -> None:
     if not statuses:
         console.print("no ensembles yet: cloudburst submit makes one")
         return
@@ -51,7 +53,9 @@ def _print_ensembles(console: Console, statuses: list[EnsembleStatus]) -> None:
     for title in ("jobs", "waiting", "running", "finished", "failed", "cancelled"):
         table.add_column(title, justify="right")
     for one in statuses:
-        counts = (one.total, one.waiting, one.running, one.finished, one.failed, one.cancelled)
+        running = min(one.running, slots)  # workers hold jobs that they have not begun
+        waiting = one.waiting + one.running - running
+        counts = (one.total, waiting, running, one.finished, one.failed, one.cancelled)
         table.add_row(one.id, tables.moment(one.created_at), one.state, *(f"{count:,}" for count in counts))
     console.print(table)
     for one in statuses:
@@ -60,7 +64,10 @@ def _print_ensembles(console: Console, statuses: list[EnsembleStatus]) -> None:
 
 
 def _print_one(
-    console: Console, one: EnsembleStatus, ran_on: list[tuple[Provenance, dict[JobState, int]]]
+    console: Console,
+    one: EnsembleStatus,
+    ran_on: list[tuple[Provenance, dict[JobState, int]]],
+    slots: int,
 ) -> None:
     pace = Pace()
     pace.observe(one, time.time())
@@ -72,16 +79,15 @@ def _print_one(
         counts[provenance.payload] += sum(by_state.values())
     if counts.keys() - {one.payload} and one.payload:
         console.print(f"ran on    {', '.join(f'{n:,} jobs: {digest[:12]}' for digest, n in counts.items())}")
-    console.print(f"jobs      {sentence(one, pace)}")
+    console.print(f"jobs      {sentence(one, pace, slots)}")
     error = one.error if one.state == "failed" else broken_off(one, time.time())
-    for title, text in (("now", one.note), ("error", error)):
+    for title, text in (("now", one.note), ("error", error), *(("warning", one) for one in one.warnings)):
         if text:
             console.print(f"{title:<10}{text}")
 
 
-def _print_queue(console: Console, stack: Stack) -> None:
-    console.print(f"{stack.queue_depth():,} jobs wait in the queue")
-    workers = stack.workers()
+def _print_queue(console: Console, depth: int, workers: list[WorkerStatus]) -> None:
+    console.print(f"{depth:,} jobs wait in the queue")
     for worker in workers:
         console.print(f"worker {worker.name}: {worker.busy} of {worker.slots} slots busy, {worker.state}")
     if not workers:

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from cloudburst import config
+from cloudburst.console import Terminal, talking
 from cloudburst.errors import ConfigError
 from cloudburst.stack.swarm import deploy, leaving, removal, saving, scaling
 from cloudburst.stack.swarm.deploy import Deployed
@@ -40,7 +39,7 @@ def flag(kind: Kind, stack: str, hosts: str | None = None) -> str:
 
 
 def up(kind: Kind, stack: str, said: Mapping[str, Any], *, dry: bool) -> None:
-    talk = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    talk = talking()
     wishes = Wishes(
         **{name: path(name, said[name]) for name in WISHES if said.get(name) is not None},
         builds=config.for_builds(os.environ),
@@ -58,7 +57,7 @@ def up(kind: Kind, stack: str, said: Mapping[str, Any], *, dry: bool) -> None:
 
 def down(kind: Kind, stack: str, *, purge: bool) -> None:
     """Take the stack down; the user has been asked."""
-    talk = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    talk = talking()
     removed = removal.down(os.environ, stack, talk.print, purge=purge)
     for line in removed.left:
         talk.print(f"  left: {line}")
@@ -72,7 +71,7 @@ def logs(stack: str, service: str, *, follow: bool, tail: int) -> None:
         runner.follow(
             runner.names[0],
             removal.logs(stack, service, follow=follow, tail=tail),
-            Console(soft_wrap=True).out,
+            Terminal(soft_wrap=True).print,
         )
 
 
@@ -115,13 +114,13 @@ def restore(kind: Kind, stack: str, directory: Path, *, force: bool) -> None:
 
 
 def _say() -> Say:
-    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
+    return talking().print
 
 
 def print_endpoints(done: Deployed) -> None:
     """Where the stack's services are, and what to do next."""
     where = done.endpoints
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     console.print(f"Stack {where.stack} is running, with {done.slots} slot{'s' if done.slots > 1 else ''}.")
     addresses = [
         ("queue", where.redis_url.rpartition("@")[2].removesuffix("/0")),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cloudburst.cli.swarm import flag
 from cloudburst.commands import machine
+from cloudburst.console import Terminal
 from cloudburst.errors import StackError
 from cloudburst.model import Endpoints
 from cloudburst.rqwire import ending
@@ -34,7 +34,7 @@ def show(kind: Kind, stack: str, again: str = "") -> int:
 
     ``again`` is the command that deploys it; "": as its hosts were said.
     """
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     paths, settings = deploy.known(os.environ, stack)
     master, unreachable = _ask(paths, settings, stack)
     text = read_text(paths.endpoints)
@@ -97,7 +97,7 @@ def _gb(count: int) -> str:
     return f"{count / 1e9:.1f}" if count < 10e9 else f"{count / 1e9:,.0f}"
 
 
-def _print_inside(console: Console, found: SwarmStatus) -> None:
+def _print_inside(console: Terminal, found: SwarmStatus) -> None:
     counts = ", ".join(
         f"{one.name.removeprefix(f'{found.stack}_')} {one.running}/{one.wanted}" for one in found.services
     )

@@ -5,16 +5,17 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 
-from rich.console import Console
 from rich.table import Table
 
-WIDE = 4000
+from cloudburst.console import Terminal
+
+WIDE = 1_000_000
 """Columns where no terminal limits them: a program that reads a table wants all of it."""
 
 
-def console() -> Console:
+def console() -> Terminal:
     """Where data goes."""
-    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDE)
+    return Terminal(width=None if sys.stdout.isatty() else WIDE)
 
 
 def table() -> Table:

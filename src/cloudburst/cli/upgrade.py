@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cloudburst.cli.options import stack_option
+from cloudburst.console import echo
 from cloudburst.ensemble import Stack
 
 _DIGEST = re.compile("[0-9a-f]{8,63}")
@@ -36,12 +37,12 @@ def upgrade(name: str, payload: str, rerun_failed: bool, stack_name: str | None)
         payload = stack.payload(payload)
     count = ensemble.upgrade(payload, rerun_failed=rerun_failed)
     after = ensemble.status()
-    click.echo(count)
-    click.echo(f"{count:,} jobs of {ensemble.id} will run with payload {after.payload:.12}", err=True)
+    echo(count)
+    echo(f"{count:,} jobs of {ensemble.id} will run with payload {after.payload:.12}", err=True)
     stay = after.finished + after.failed + after.cancelled
     if stay:
         parts = [f"{after.finished:,} finished", f"{after.failed:,} failed", f"{after.cancelled:,} cancelled"]
         shown = ", ".join(part for part in parts if not part.startswith("0 "))
-        click.echo(f"{stay:,} results stay: {shown}", err=True)
+        echo(f"{stay:,} results stay: {shown}", err=True)
     if before.running:
-        click.echo(f"{before.running:,} jobs ran at that moment: they finish as they began", err=True)
+        echo(f"{before.running:,} jobs ran at that moment: they finish as they began", err=True)

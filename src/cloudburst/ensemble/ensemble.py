@@ -20,6 +20,7 @@ from cloudburst.model import (
     Provenance,
 )
 from cloudburst.results import Results
+from cloudburst.rqwire import workers
 
 BLOCK_S = 1.0
 """A read waits so long for new records before it looks whether there will be any."""
@@ -84,6 +85,11 @@ class Ensemble:
             time.sleep(min(POLL_S, _until(deadline)))
         self._raise_if_hopeless(status)
         return status
+
+    def slots(self) -> int:
+        """How many jobs of the stack's queue can run at a time, now."""
+        found = self._queue.patiently(workers.workers, self._queue.redis)
+        return sum(worker.slots for worker in found)
 
     def results(self) -> Results:
         """What its jobs returned so far: iterate over it, or turn it into a DataFrame, CSV or Parquet."""

@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 from cloudburst import archive, names
 from cloudburst.config import payload_settings
@@ -22,7 +23,7 @@ def place(store: FileStore, payload: str | Path, function: str | None) -> str:
     ``payload`` is a directory, a zip file, or the digest of one that is in the file store already. Raises
     PayloadError or ConfigError when it would not run, FileStoreError when it cannot be stored.
     """
-    if isinstance(payload, str) and _DIGEST.fullmatch(payload) and not Path(payload).exists():
+    if is_digest(payload) and not Path(payload).exists():
         if not store.exists(names.stored_payload(payload)):
             raise PayloadError(f"payload {payload}: not in the file store: submit its directory or zip file")
         return payload
@@ -30,6 +31,11 @@ def place(store: FileStore, payload: str | Path, function: str | None) -> str:
         if store.etag(names.stored_payload(digest)) != digest:
             store.put(names.stored_payload(digest), path)
         return digest
+
+
+def is_digest(payload: str | Path) -> TypeGuard[str]:
+    """Whether it has the form of a payload's digest."""
+    return isinstance(payload, str) and _DIGEST.fullmatch(payload) is not None
 
 
 def post(store: FileStore, payload: str | Path, as_name: str) -> str:

@@ -11,11 +11,13 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from cloudburst.console import Terminal
 from cloudburst.ensemble.collecting import Collecting
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import EnsembleError
 from cloudburst.model import EnsembleStatus, FailureGroup
 from cloudburst.pace import Pace, broken_off, sentence
+from cloudburst.terminal import harmless
 
 POLL_S = 0.25
 LINE_S = 5.0
@@ -33,14 +35,14 @@ def follow(
     Failed jobs are summed up at the end. Raises EnsembleError when no job of the ensemble could run. It may
     be interrupted at any time: the ensemble goes on. With ``collecting`` it also returns when the stack ends.
     """
-    console = console or Console(stderr=True)
-    pace = Pace()
+    console = console or Terminal(stderr=True)
+    pace, slots = Pace(), _Slots(ensemble)
     view: _View = _Bar(console) if console.is_terminal else _Lines(console)
     with view:
         while True:
             status = ensemble.status()
             pace.observe(status, time.time())
-            view.show(status, pace)
+            view.show(status, sentence(status, pace, slots.now(status)))
             if status.complete or (collecting and collecting.ends):
                 break
             time.sleep(POLL_S)
@@ -58,21 +60,36 @@ def failure_lines(groups: list[FailureGroup]) -> list[str]:
     lines = []
     for group in groups[:GROUPS_SHOWN]:
         error = group.error.partition("\n")[0] or group.fingerprint
-        lines.append(f"{group.count:>7,} × {error} (such as job {group.index})")
+        lines.append(f"{group.count:>7,} × {harmless(error)} (such as job {group.index})")
     more = len(groups) - GROUPS_SHOWN
     return [*lines, f"        and {more} more kinds"] if more > 0 else lines
 
 
 def _sum_up(ensemble: Ensemble, status: EnsembleStatus, console: Console) -> None:
-    if not status.failed:
-        return
-    lines = [f"{status.failed:,} of {status.total:,} jobs failed:", *failure_lines(ensemble.failures())]
-    lines += [
-        f"`cloudburst failures {status.id}` shows tracebacks and output, "
-        f"`cloudburst retry {status.id}` runs them again"
-    ]
+    lines = [f"warning: {harmless(warning)}" for warning in status.warnings]
+    if status.failed:
+        lines += [f"{status.failed:,} of {status.total:,} jobs failed:", *failure_lines(ensemble.failures())]
+        lines += [
+            f"`cloudburst failures {status.id}` shows tracebacks and output, "
+            f"`cloudburst retry {status.id}` runs them again"
+        ]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Slots:
+    """How many jobs can run at a time; asked for now and then while jobs run."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        self._ensemble = ensemble
+        self._count = 0
+        self._next = 0.0
+
+    def now(self, status: EnsembleStatus) -> int:
+        if status.running and time.monotonic() >= self._next:
+            self._count = self._ensemble.slots()
+            self._next = time.monotonic() + LINE_S
+        return self._count
 
 
 class _View(Protocol):
@@ -80,7 +97,7 @@ class _View(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def show(self, status: EnsembleStatus, pace: Pace) -> None: ...
+    def show(self, status: EnsembleStatus, line: str) -> None: ...
 
 
 class _Bar:
@@ -106,13 +123,14 @@ class _Bar:
     ) -> None:
         self._live.stop()
 
-    def show(self, status: EnsembleStatus, pace: Pace) -> None:
+    def show(self, status: EnsembleStatus, line: str) -> None:
         self._progress.update(
             self._task, description=status.id, total=status.total or None, completed=status.ended
         )
-        below = [Text(sentence(status, pace), style="red" if status.failed else "")]
+        below = [Text(line, style="red" if status.failed else "")]
         if status.note:
-            below.append(Text(status.note, style="yellow"))
+            below.append(Text(harmless(status.note), style="yellow"))
+        below += [Text(harmless(warning), style="yellow") for warning in status.warnings]
         if warning := broken_off(status, time.time()):
             below.append(Text(warning, style="yellow"))
         self._live.update(Group(self._progress, *below), refresh=True)
@@ -135,11 +153,10 @@ class _Lines:
     ) -> None:
         pass
 
-    def show(self, status: EnsembleStatus, pace: Pace) -> None:
+    def show(self, status: EnsembleStatus, line: str) -> None:
         now = time.monotonic()
-        line = sentence(status, pace)
         if status.note and status.note != self._last[1]:
-            self._print(f"{status.id}: {status.note}")
+            self._print(f"{status.id}: {harmless(status.note)}")
             self._last = (self._last[0], status.note)
         warning = broken_off(status, time.time())
         if warning and not self._warned:

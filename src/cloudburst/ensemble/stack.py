@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudburst import config, names
-from cloudburst.ensemble import locks, payloads, provenance, submission
+from cloudburst.ensemble import locks, payloads, provenance, rules, submission
 from cloudburst.ensemble.collecting import Collecting
 from cloudburst.ensemble.connection import Connection
 from cloudburst.ensemble.ensemble import Ensemble
@@ -22,9 +20,6 @@ from cloudburst.filestore.client import FileStore
 from cloudburst.model import Audit, Endpoints, EnsembleSpec, JobDescription, Provenance, WorkerStatus
 from cloudburst.rqwire import jobs, output, seeds, workers
 from cloudburst.rqwire.jobs import KnownJob
-
-_NAME = re.compile("[A-Za-z0-9_-]{1,80}")
-"""What RQ allows in the ids of jobs, which begin with the ensemble's name."""
 
 
 class Stack:
@@ -86,7 +81,7 @@ class Stack:
             function=function,
             payload="",
             queue=self.endpoints.queue,
-            timeout_s=None if timeout_s is None else math.ceil(timeout_s),
+            timeout_s=None if timeout_s is None else rules.whole_seconds(timeout_s),
             retries=retries,
             max_attempts=max_attempts,
             seed=None if seed is None else _seed(seed),
@@ -95,7 +90,7 @@ class Stack:
         if resume:
             ensemble = queue.patiently(queue.ensembles.find, name, incomplete=True)
             spec = replace(spec, name=ensemble.rpartition("-")[0])
-        _check(spec)
+        rules.check(spec)
         if payload is not None:
             digest = payloads.place(self._files, payload, function)
             spec = replace(spec, payload=digest)
@@ -206,20 +201,6 @@ class Stack:
     def _files(self) -> FileStore:
         where = self.endpoints
         return FileStore(where.filestore_url, where.filestore_token, ca_file=where.ca_file)
-
-
-def _check(spec: EnsembleSpec) -> None:
-    if not _NAME.fullmatch(spec.name):
-        raise EnsembleError(f"ensemble name {spec.name!r}: use up to 80 letters, digits, '-' and '_'")
-    parts = spec.function.split(".")
-    if len(parts) == 1 or not all(part.isidentifier() for part in parts):
-        raise EnsembleError(f"function {spec.function!r}: give module and function, such as worker.work")
-    if spec.timeout_s is not None and spec.timeout_s <= 0:
-        raise EnsembleError(f"timeout_s: should be more than 0 seconds, got {spec.timeout_s}")
-    if spec.retries < 0:
-        raise EnsembleError(f"retries: should not be negative, got {spec.retries}")
-    if spec.max_attempts < 1:
-        raise EnsembleError(f"max_attempts: should be at least 1, got {spec.max_attempts}")
 
 
 def _seed(given: int) -> int:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from cloudburst.results.columns import EXACT_IN_FLOAT
+
 # Imported only by the function that writes Parquet: pyarrow takes a while.
 
 FIXED = {
@@ -25,6 +27,12 @@ FIXED = {
 JSON_TEXT = {b"cloudburst": b"json"}
 """Marks a column whose cells are JSON: its values are of several types, or dicts with differing keys."""
 
+LARGE = {b"cloudburst": b"large"}
+"""Marks, until it is written, a column with whole numbers in lists or dicts that floats cannot hold."""
+
+DEEPEST = 20
+"""Readers of Parquet refuse a schema that is nested deeper than some 30 levels."""
+
 _UNFIT = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeError)
 """What pyarrow raises for values of several types, too large numbers, and broken Unicode."""
 
@@ -35,20 +43,26 @@ def field(name: str, values: Sequence[Any]) -> pa.Field:
         return pa.field(name, FIXED[name])
     try:
         kind = pa.infer_type(values)
-        array(values, pa.field(name, kind))
+        if _depth(kind):
+            pa.array(values, kind)  # no number in it may need to be rounded
+        else:
+            array(values, pa.field(name, kind))
     except _UNFIT:
         return _text(name)
-    if _lossy(kind) or (pa.types.is_struct(kind) and not _same_keys(values)):
+    if _lossy(kind) or _depth(kind) > DEEPEST or (pa.types.is_struct(kind) and not _same_keys(values)):
         return _text(name)
-    return pa.field(name, kind)
+    return pa.field(name, kind, metadata=LARGE if _depth(kind) and _has_large(values) else None)
 
 
 def merged(left: pa.Field, right: pa.Field) -> pa.Field:
     """A field for the values of both."""
     if left.equals(right, check_metadata=True):
         return left
-    if left.metadata or right.metadata:
+    large = LARGE if LARGE in (left.metadata, right.metadata) else None
+    if JSON_TEXT in (left.metadata, right.metadata) or (large and not left.type.equals(right.type)):
         return _text(left.name)
+    if large:
+        return left.with_metadata(LARGE)
     try:
         (both,) = pa.unify_schemas([pa.schema([left]), pa.schema([right])], promote_options="permissive")
     except pa.ArrowTypeError:
@@ -66,7 +80,7 @@ def exact(column: pa.Field) -> pa.Field:
 
 def array(values: Sequence[Any], column: pa.Field) -> pa.Array:
     """``values`` as the type of ``column``."""
-    if column.metadata:
+    if column.metadata == JSON_TEXT:
         return pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
     try:
         return pa.array(values, column.type)
@@ -94,6 +108,27 @@ def _has_struct(kind: pa.DataType) -> bool:
 
 def _same_keys(values: Sequence[Any]) -> bool:
     return len({frozenset(value) for value in values if value is not None}) == 1
+
+
+def _depth(kind: pa.DataType) -> int:
+    """How many lists and structs are inside of each other."""
+    depth, level = 0, [kind]
+    while level := [
+        part
+        for one in level
+        for part in (
+            [one.value_type] if pa.types.is_list(one) else list(one) if pa.types.is_struct(one) else []
+        )
+    ]:
+        level = [getattr(part, "type", part) for part in level]
+        depth += 1
+    return depth
+
+
+def _has_large(value: Any) -> bool:
+    if isinstance(value, list | dict):
+        return any(map(_has_large, value.values() if isinstance(value, dict) else value))
+    return type(value) is int and abs(value) > EXACT_IN_FLOAT
 
 
 def _floats(value: Any) -> Any:

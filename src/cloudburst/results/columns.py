@@ -125,7 +125,8 @@ def _named(seen: Mapping[str, _Seen], taken: set[str], suffix: str) -> dict[str,
     """A column name for each key; one that is taken already gets the suffix."""
     names = {}
     for key in sorted(seen, key=lambda key: seen[key].place):
-        name = key
+        # A lone surrogate is legal in JSON, and in no file of a table.
+        name = key.encode("utf-8", "backslashreplace").decode()
         while name in taken:
             name += suffix
         taken.add(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
@@ -11,6 +10,7 @@ from itertools import repeat
 from types import TracebackType
 from typing import Any, cast
 
+from cloudburst import nested
 from cloudburst.model import JobRecord
 from cloudburst.results.columns import Columns
 
@@ -40,8 +40,8 @@ class Snapshot:
         self._places = array("q")
         for record in records:
             self._put(record.index, self._file.tell())
-            line = json.dumps([getattr(record, name) for name in _FIELDS])
-            self._file.write(line.encode() + b"\n")
+            line = nested.dumps([getattr(record, name) for name in _FIELDS]).encode() + b"\n"
+            self._file.write(line)
             self.columns.learn(record)
 
     def __enter__(self) -> Snapshot:
@@ -90,4 +90,4 @@ class Snapshot:
 
 
 def _record(line: bytes) -> JobRecord:
-    return JobRecord(*cast("list[Any]", json.loads(line)))
+    return JobRecord(*cast("list[Any]", nested.loads(line)))

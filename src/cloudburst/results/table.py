@@ -6,13 +6,15 @@ import contextlib
 import csv
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TextIO
 
+from cloudburst import nested
 from cloudburst.model import JobRecord
-from cloudburst.results.columns import AFTER, PAYLOAD, Columns, after
+from cloudburst.results.columns import AFTER, PAYLOAD, after
 from cloudburst.results.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -55,16 +57,19 @@ class Results:
         parts = [part.dropna(axis="columns", how="all") for part in parts]
         return pd.concat(parts).reindex(columns=names).set_index("index")
 
-    def to_csv(self, target: str | Path | TextIO) -> int:
+    def to_csv(self, target: str | Path | TextIO, *, spreadsheet: bool = False) -> int:
         """Write CSV to a path or an open text file; returns the number of rows.
 
-        Missing values are empty, lists and dicts are JSON, times are ISO 8601.
+        Missing values are empty, lists and dicts are JSON, times are ISO 8601. Texts are as they are, unless
+        the file is for a ``spreadsheet``: then those that it would run, which begin with ``=``, ``+``, ``-``
+        or ``@``, get a ``'`` in front.
         """
+        cell = _unarmed if spreadsheet else _cell
         with Snapshot(self._records()) as snapshot, _opened(target) as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(snapshot.columns.names())
+            writer = csv.writer(_Lines(file), lineterminator="\r\n")
+            writer.writerow(map(cell, snapshot.columns.names()))
             for batch in snapshot.batches():
-                columns = [map(_cell, values) for _, values in snapshot.columns.cells(batch)]
+                columns = [map(cell, values) for _, values in snapshot.columns.cells(batch)]
                 writer.writerows(zip(*columns, strict=True))
             return len(snapshot)
 
@@ -106,18 +111,16 @@ class Results:
         count = 0
         with _opened(target) as file:
             for record in self._records():
-                file.write(json.dumps(_object(record)) + "\n")
+                file.write(nested.dumps(_object(record)) + "\n")
                 count += 1
         return count
 
     def head(self, rows: int = 20) -> tuple[list[str], list[list[Any]]]:
         """Column names and rows of the jobs that ended first, without reading the others."""
-        records = sorted(islice(self._records(), rows), key=lambda record: record.index)
-        columns = Columns()
-        for record in records:
-            columns.learn(record)
-        cells = [values for _, values in columns.cells(records)]
-        return columns.names(), [list(row) for row in zip(*cells, strict=True)]
+        with Snapshot(islice(self._records(), rows)) as snapshot:
+            columns = snapshot.columns
+            cells = [values for _, values in columns.cells(list(snapshot))]
+            return columns.names(), [list(row) for row in zip(*cells, strict=True)]
 
 
 def _series(name: str, values: list[Any], exact: bool) -> Any:
@@ -129,6 +132,24 @@ def _series(name: str, values: list[Any], exact: bool) -> Any:
         return pd.Series(values, dtype=object if exact else None)
     except UnicodeEncodeError:  # a lone surrogate: legal in JSON, not in the UTF-8 of pandas' texts
         return pd.Series(values, dtype=object)
+
+
+class _Lines:
+    """Ends rows with ``\\n``, though the writer believes that they end with ``\\r\\n``.
+
+    Else it leaves a text with ``\\r`` without quotes, and readers take that for the end of a row.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, row: str) -> None:
+        self._file.write(row[:-2] + "\n")
+
+
+def _unarmed(value: Any) -> Any:
+    text = _cell(value)
+    return f"'{text}" if isinstance(text, str) and text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _cell(value: Any) -> Any:
@@ -161,7 +182,11 @@ def _opened(target: str | Path | TextIO) -> Iterator[IO[str]]:
 @contextlib.contextmanager
 def _replaced(path: Path) -> Iterator[Path]:
     """A path beside ``path`` to write to, which takes its place at the end, or is removed on an error."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    if path.exists() and not path.is_file():  # such as /dev/stdout, or a pipe
+        yield path
+        return
+    path = Path(os.path.realpath(path))  # of a link, what it leads to is replaced
+    part = path.parent / f".cloudburst-{os.getpid()}-{time.monotonic_ns()}"
     try:
         yield part
         part.replace(path)

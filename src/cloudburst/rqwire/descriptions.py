@@ -8,9 +8,7 @@ from typing import Any
 
 from cloudburst import names
 from cloudburst.errors import EnsembleError
-
-DEPTH_LIMIT = 100
-"""Lists and dicts inside of each other. Python reads about 990, less where a function is deep in calls."""
+from cloudburst.nested import DEPTH_LIMIT
 
 _SCALARS = (str, int, float, bool, type(None))
 _INSTEAD = {

@@ -9,6 +9,8 @@ import zlib
 from datetime import UTC, datetime
 from typing import Any
 
+from cloudburst import nested
+
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
@@ -51,10 +53,10 @@ def description(raw: bytes) -> dict[str, Any]:
     if is_pickled(data):
         return {}
     try:
-        args = json.loads(data)[2]
+        args = nested.loads(data)[2]
     except (ValueError, LookupError, TypeError):
         return {}
-    return args[0] if args and isinstance(args[0], dict) else {}
+    return args[0] if isinstance(args, list) and args and isinstance(args[0], dict) else {}
 
 
 def return_value(value: bytes, *, pickled: bool) -> bytes:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import json
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from cloudburst import nested
 from cloudburst.errors import EnsembleError
 from cloudburst.model import JobRecord, JobState
 from cloudburst.rqwire import encoding
@@ -87,15 +87,24 @@ def _before(entry: str) -> str:
 
 def _data(function: str, record: JobRecord) -> bytes:
     head, tail = encoding.data_frame(function)
-    return head + json.dumps(record.description).encode() + tail
+    return head + nested.dumps(record.description).encode() + tail
 
 
 def _stock(client: Redis, job_id: str, job: dict[bytes, bytes]) -> KnownJob:
     data = encoding.plain_data(job.get(b"data", b""))
     payload = job.get(b"cb_payload", b"").decode()
     meta = job.get(b"meta", b"")
-    function = "" if encoding.is_pickled(data) else str(json.loads(data)[0])
+    function = "" if encoding.is_pickled(data) else _function(data)
     return KnownJob(job_id, "", -1, function, data, payload, _stock_record(client, job_id, job), meta)
+
+
+def _function(data: bytes) -> str:
+    """ "" for data that is no call."""
+    try:
+        call = nested.loads(data)
+    except ValueError:
+        return ""
+    return str(call[0]) if isinstance(call, list) and call else ""
 
 
 def _stock_record(client: Redis, job_id: str, job: dict[bytes, bytes]) -> JobRecord | None:
@@ -123,5 +132,8 @@ def _stock_record(client: Redis, job_id: str, job: dict[bytes, bytes]) -> JobRec
 
 
 def _value(raw: bytes) -> Any:
-    plain = base64.b64decode(raw)
-    return None if encoding.is_pickled(plain) or not plain else json.loads(plain)
+    try:
+        plain = base64.b64decode(raw)
+    except ValueError:
+        return None
+    return None if encoding.is_pickled(plain) or not plain else nested.read(plain)

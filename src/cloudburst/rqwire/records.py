@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, cast
 
+from cloudburst import nested
 from cloudburst.model import JobRecord, JobState, Provenance
 from cloudburst.rqwire import encoding
 from cloudburst.rqwire.connection import Redis
@@ -74,7 +74,7 @@ def _record(fields: dict[bytes, bytes], payload: str) -> JobRecord:
         node=fields[b"node"].decode(),
         started_at=int(fields[b"started_ms"]) / 1000,
         duration_s=float(fields[b"duration_ms"]) / 1000,
-        value=json.loads(value) if value else None,
+        value=nested.read(value) if value else None,
         error=fields[b"error"].decode("utf-8", "replace"),
         fingerprint=fields[b"fingerprint"].decode(),
         description=encoding.description(fields[b"data"]),

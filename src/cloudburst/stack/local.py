@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import time
@@ -32,6 +33,9 @@ LOCK_WAIT_S = 120.0
 
 FOREIGN = ("CLOUDBURST_", "REDIS_", "FILE_HOST", "INFLUX_", "RQ_DASHBOARD_")
 """Variables of the caller that would override what the stack says to its services."""
+
+OF_ANOTHER_PYTHON = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONPLATLIBDIR", "PYTHONUSERBASE")
+"""Variables that would have services start with other people's packages, or not at all."""
 
 TUNING = ("CLOUDBURST_LEASE_S", "CLOUDBURST_GRACE_S", "CLOUDBURST_NODE")
 """Those of them that are meant for the worker."""
@@ -124,15 +128,23 @@ def down(environ: Mapping[str, str], stack: str, say: Say, *, purge: bool = Fals
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Turn what the disk refuses into StackError."""
+    """Turn what the system refuses into StackError, with what helps against that."""
     try:
         yield
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        raise StackError(
-            f"{where}{error.strerror or error}: the stack's directory must be yours and its disk not full; "
-            "CLOUDBURST_HOME chooses another place"
-        ) from error
+        advice = next((text for numbers, text in _ADVICE if error.errno in numbers), "")
+        raise StackError(f"{where}{error.strerror or error}{advice}") from error
+
+
+_ELSEWHERE = "CLOUDBURST_HOME chooses another place for stacks"
+_ADVICE = (
+    ({errno.EACCES, errno.EPERM, errno.EROFS}, f": it has to be yours to write; {_ELSEWHERE}"),
+    ({errno.ENOSPC, errno.EDQUOT}, f": make room on that disk; {_ELSEWHERE}"),
+    ({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}, f": {_ELSEWHERE}"),
+    ({errno.EMFILE, errno.ENFILE}, ": allow more open files (ulimit -n 4096)"),
+    ({errno.EAGAIN, errno.ENOMEM}, ": this machine has no room for more processes: end some of them"),
+)
 
 
 def _settings(wishes: Wishes, last: Settings | None, there: Facts, *, standard: bool) -> Settings:
@@ -167,5 +179,9 @@ def _port_in_use(service: Service, pid: int | None) -> str:
 
 
 def _service_environ(environ: Mapping[str, str], paths: Paths) -> dict[str, str]:
-    kept = {name: value for name, value in environ.items() if name in TUNING or not name.startswith(FOREIGN)}
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if name in TUNING or not name.startswith((*FOREIGN, *OF_ANOTHER_PYTHON))
+    }
     return kept | {state.MARK: state.mark(paths)}

@@ -45,11 +45,16 @@ class Replayed:
 
 
 def check(job: KnownJob) -> None:
-    """EnsembleError for a job that cannot be read without unpickling it."""
+    """EnsembleError for a job that cannot be read without unpickling it, or holds no call."""
     if job.pickled:
         raise EnsembleError(
             f"{job.id} was pickled by its client, and may do anything when it is read: only jobs that were "
             "enqueued as JSON are replayed: Queue(..., serializer=JSONSerializer)"
+        )
+    if not job.function:
+        raise EnsembleError(
+            f"{job.id} says no function in its data, so nobody can run it: see who enqueued it, and with "
+            "what (rq info, or queue-dash)"
         )
 
 

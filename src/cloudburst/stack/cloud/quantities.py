@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import re
 
+from cloudburst import pace
 from cloudburst.errors import ConfigError
-
-HOUR_S = 3600.0
-DAY_S = 86400.0
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": HOUR_S, "d": DAY_S}
 
 
 def seconds(text: str, flag: str) -> float:
-    """``30m``, ``8h``, ``1h30m``, ``2d`` or ``90s``; 0: none. Raises ConfigError naming ``flag``."""
+    """``30m``, ``8h``, ``1h30m``, ``2d`` or ``90s``; 0: none. Raises ConfigError naming ``flag``.
+
+    A number alone is refused: of the life of a stack nobody means seconds.
+    """
     if text in {"0", ""}:
         return 0.0
-    if not re.fullmatch(r"(\d+(\.\d+)?[smhd])+", text):
-        raise ConfigError(f"{flag}: write a span of time as 30m, 8h or 2d (0: none); got {text!r}")
-    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)([smhd])", text))
+    try:
+        if text[-1:].isdecimal():
+            raise ValueError("no unit")
+        return pace.seconds(text)
+    except ValueError as error:
+        raise ConfigError(f"{flag}: write a span of time as 30m, 8h or 2d (0: none); got {text!r}") from error
 
 
 def per_hour(text: str, flag: str) -> float:
