@@ -12,7 +12,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 
 def found():
@@ -57,4 +56,4 @@ def work(params):
     subprocess.Popen(["sleep", "473"], start_new_session=True)
     logged = Path("run.log").read_text().count("\n")
     os.chdir("/")
-    return {"changed": changed, "logged": logged, "sum": sum(tqdm(range(1000)))}
+    return {"changed": changed, "logged": logged, "n": params["n"]}
