@@ -1,11 +1,11 @@
 """Do real models give in warm executors what they give in a fresh process each?
 
-Each file of benchmarks/models is a model as people write them: generators at the top of the module, files
-in the working directory, pools, caches, figures, settings. Each runs 100 jobs through one worker of two slots,
-in both isolations, and in a plain loop with a process for each job; the values have to be the same. Their seed
-is the same, too: without it there would be nothing to compare.
+Each file of benchmarks/models is a model as people write them: generators at the top of the module, files in
+the working directory, pools, caches, figures. Each runs 100 jobs through one worker of two slots, in both
+isolations, and in a plain loop with a process for each job; the values have to be the same. Their seed is the
+same, too: without it there would be nothing to compare.
 
-The environment, its lock and the values of the loop (an hour on two CPUs) are kept in ``--cache``;
+The environment and the values of the loop (an hour on two CPUs) are kept in ``--cache``;
 ``--alone`` computes the latter, and can be stopped and repeated. Writes benchmarks/results/models.json.
 """
 
@@ -142,11 +142,11 @@ def names() -> list[str]:
     return sorted(path.stem for path in MODELS.glob("*.py"))
 
 
-def write_payload(directory: Path, model: str, isolation: str, lock: Path | None = None) -> Path:
+def write_payload(directory: Path, model: str, isolation: str) -> Path:
     """One model as a payload: all of them have the same environment, and executors of their own."""
     directory.mkdir(parents=True)
     shutil.copy(MODELS / f"{model}.py", directory / "worker.py")
-    for path in [*_data(), MODELS / "Pipfile", *([lock] if lock is not None and lock.exists() else [])]:
+    for path in [*_data(), MODELS / "Pipfile"]:
         shutil.copy(path, directory)
     (directory / "cloudburst.toml").write_text(f'isolation = "{isolation}"\n')
     return directory
@@ -157,7 +157,6 @@ class Through:
 
     def __init__(self, stack: services.Services, cache: Path) -> None:
         self._stack = stack
-        self._lock = cache / "Pipfile.lock"
         kept = cache / "environments"
         kept.mkdir(exist_ok=True)
         (stack.directory / "worker").mkdir()
@@ -167,7 +166,7 @@ class Through:
     def run(self, model: str, isolation: str, jobs: int) -> Found:
         """All jobs of one model, and how long they took beside each other."""
         directory = self._stack.directory / "payloads" / f"{model}-{isolation}"
-        payload = write_payload(directory, model, isolation, self._lock)
+        payload = write_payload(directory, model, isolation)
         ensemble = self._stack.stack.submit(
             model.replace("_", "-"),
             payload=payload,
@@ -187,9 +186,6 @@ class Through:
                 found.errors[record.index] = record.error
         first = min(record.started_at for record in records)
         found.ms_per_job = (ended - first) * 1000 / jobs
-        if not self._lock.exists():
-            stack = self._stack.stack
-            self._lock.write_text(stack.payload_lock(stack.payload(ensemble.id)))
         return found
 
 
@@ -267,7 +263,7 @@ def main() -> None:
         "name": "models",
         "date": time.strftime("%Y-%m-%d"),
         "machine": measure.machine(),
-        "versions": measure.packages("cloudburst") | locked(options.cache / "Pipfile.lock"),
+        "versions": measure.packages("cloudburst") | versions(interpreter(options.cache)),
         "seed": SEED,
         "jobs": options.jobs,
         "table": [HEAD, *rows(options.only, found)],
@@ -277,10 +273,14 @@ def main() -> None:
     (measure.RESULTS / "models.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
-def locked(lock: Path) -> dict[str, str]:
+def versions(python: Path) -> dict[str, str]:
     """Versions of the packages in the environment."""
-    packages = json.loads(lock.read_text())["default"]
-    return {name: given.get("version", "").lstrip("=") for name, given in sorted(packages.items())}
+    program = """
+import importlib.metadata, json
+print(json.dumps({d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}))
+"""
+    done = subprocess.run([python, "-c", program], check=True, stdout=subprocess.PIPE)
+    return dict(sorted(json.loads(done.stdout).items()))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Runs one job of a model as a plain script would, in a process of its own; what it returned goes to $ANSWER.
 
-``python models_alone.py PAYLOAD_DIR INSIDE_PARENT SEED INDEX``, in an empty directory. INSIDE_PARENT holds the
-package ``inside``, whose ``seeds`` gives a job its random numbers; nothing else of CloudBurst takes part.
+``python models_alone.py PAYLOAD_DIR INSIDE_PARENT SEED INDEX``, in an empty directory. INSIDE_PARENT holds
+the package ``inside``, whose ``seeds`` gives a job its random numbers; nothing else of CloudBurst takes part.
 """
 
 import importlib
