@@ -64,6 +64,10 @@ def hang(params):
     print("hanging", flush=True)
     time.sleep(600)
 
+def draw(params):
+    import random
+    return {"drawn": random.random(), "seed": os.environ["CLOUDBURST_SEED"]}
+
 def pause(params):
     number = params["seed"] + 40
     breakpoint()
@@ -112,6 +116,20 @@ def test_a_job_that_finished_returns_the_same_and_sends_no_points(local, payload
     assert done.returncode == 0
     assert json.loads(done.stdout) == {"doubled": 4}
     assert done.stderr.splitlines()[-1].endswith("this job returned the same value")
+
+
+def test_it_draws_the_same_random_numbers(local, payload):
+    ensemble = run(local, payload, "worker.draw", range(3))
+    values = [json.loads(line)["value"] for line in results(local, ensemble)]
+
+    replayed = [local.cloudburst("replay", f"{ensemble}-{index}") for index in range(3)]
+
+    assert [json.loads(done.stdout) for done in replayed] == values
+    assert len({value["drawn"] for value in values}) == 3
+
+
+def results(local: Shell, ensemble: str) -> list[str]:
+    return local.cloudburst("results", ensemble, "--json").stdout.splitlines()
 
 
 def test_its_points_are_counted_and_shown_when_asked_for(local, ran):
