@@ -80,6 +80,7 @@ class Playing:
         config = WorkerConfig("", "", "", "", "", "", "", directory / "state", slots)
         self.selector = selectors.DefaultSelector()
         self.recorder = Recorder(None)
+        config.state_dir.mkdir(exist_ok=True)
         self.slots = Slots(config, {}, self.selector, self.recorder, lambda claim, reason: None)
         self.outcomes: dict[str, Outcome] = {}
         self.losses: dict[str, Loss] = {}
