@@ -136,10 +136,16 @@ class Provenance:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Provenance:
-        """The inverse of ``to_json``; what another version wrote beside these fields is left out."""
-        raw = json.loads(text)
-        return cls(**{field.name: str(raw.get(field.name, "")) for field in fields(cls)})
+    def from_json(cls, text: str | bytes) -> Provenance | None:
+        """The inverse of ``to_json``; what another version wrote beside these fields is left out.
+
+        None for what nobody wrote with it.
+        """
+        try:
+            raw = json.loads(text)
+            return cls(**{field.name: str(raw.get(field.name, "")) for field in fields(cls)})
+        except (ValueError, AttributeError, RecursionError):
+            return None
 
 
 @dataclass(frozen=True)
@@ -204,9 +210,11 @@ class NodeReading:
         """The inverse of ``to_json``; None for "" and for what another version wrote."""
         try:
             raw = json.loads(text)
-            return cls(**{field.name: raw[field.name] for field in fields(cls)})
-        except (ValueError, TypeError, KeyError):
+            numbers = {field.name: raw[field.name] for field in fields(cls)}
+        except (ValueError, TypeError, KeyError, RecursionError):
             return None
+        finite = all(type(number) in {int, float} and abs(number) < 1e18 for number in numbers.values())
+        return cls(**numbers) if finite else None
 
 
 @dataclass(frozen=True)

@@ -288,7 +288,7 @@ def test_an_ensemble_that_failed_for_its_code_is_mended_by_an_upgrade(stack, tmp
 
     assert {record.value["version"] for record in stack.wait(ensemble)} == {"mended"}
     status = stack.ensembles.status(ensemble)
-    assert (status.state, status.finished, status.failed) == ("open", 50, 0)
+    assert (status.state, status.finished, status.failed) == ("done", 50, 0)
     no_breach(stack)
 
 

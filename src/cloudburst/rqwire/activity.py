@@ -42,23 +42,23 @@ def read(client: Redis, queue: str) -> Activity:
             # By when they are forgotten: of jobs that are kept equally long, the last to end is first.
             pipe.zrevrange(f"rq:{registry}:{queue}", 0, 0)
         waiting, scheduled, running, recent, with_jobs, *last = pipe.execute()
-    ensembles = [name.decode() for name in dict.fromkeys([*recent, *with_jobs])]
-    jobs = [job_id.decode() for found in last for job_id in found]
+    ensembles = list(dict.fromkeys([*recent, *with_jobs]))
+    jobs = [job_id for found in last for job_id in found]
     return Activity(waiting + scheduled, running, _latest(client, ensembles, jobs))
 
 
-def _latest(client: Redis, ensembles: list[str], jobs: list[str]) -> float:
+def _latest(client: Redis, ensembles: list[bytes], jobs: list[bytes]) -> float:
     with client.pipeline(transaction=False) as pipe:
         for ensemble in ensembles:
-            pipe.hget(f"cb:ens:{ensemble}", "appended_at")
+            pipe.hget(b"cb:ens:" + ensemble, "appended_at")
         for ensemble in ensembles:
-            pipe.xinfo_stream(f"cb:ens:{ensemble}:results")
+            pipe.xinfo_stream(b"cb:ens:" + ensemble + b":results")
         for job_id in jobs:
-            pipe.hget(f"rq:job:{job_id}", "ended_at")
+            pipe.hget(b"rq:job:" + job_id, "ended_at")
         answers = pipe.execute(raise_on_error=False)
     count = len(ensembles)
     appended, streams, ended = answers[:count], answers[count : 2 * count], answers[2 * count :]
-    times = [float(at) for at in appended if isinstance(at, bytes)]
+    times = [encoding.number(at) for at in appended if isinstance(at, bytes)]
     # A stream that does not exist is answered with an error: its ensemble has no records.
     times += [_entry_at(one["last-generated-id"]) for one in streams if isinstance(one, dict)]
     times += [encoding.timestamp(at) for at in ended if isinstance(at, bytes)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cloudburst.rqwire import encoding
+
 CALLBACK_TIMEOUT_S = 60
 """What RQ gives a callback that names no timeout (rq/defaults.py)."""
 
@@ -59,25 +61,30 @@ class Asked:
 NOTHING = Asked()
 
 
-def asked(values: Sequence[bytes | None]) -> Asked:
-    """From the values of NAMES; from none, NOTHING."""
+def asked(values: Sequence[bytes | int | None]) -> Asked:
+    """From the values of NAMES, whose numbers ``lua/prelude.lua`` has checked; from none, NOTHING."""
     if not values:
         return NOTHING
-    raw = {name: value or b"" for name, value in zip(NAMES, values, strict=False)}
+    raw = dict(zip(NAMES, values, strict=False))
+    meta, retries_left = raw["meta"], raw["retries_left"]
     return Asked(
-        description=raw["description"].decode("utf-8", "replace"),
-        origin=raw["origin"].decode(),
-        created_at=raw["created_at"].decode(),
-        enqueued_at=raw["enqueued_at"].decode(),
-        retries_left=int(raw["retries_left"]) if raw["retries_left"] else None,
-        meta=raw["meta"],
+        description=_text(raw["description"]),
+        origin=_text(raw["origin"]),
+        created_at=_text(raw["created_at"]),
+        enqueued_at=_text(raw["enqueued_at"]),
+        retries_left=None if retries_left is None else encoding.whole(retries_left),
+        meta=meta if isinstance(meta, bytes) else b"",
         on_success=_callback(raw, "success"),
         on_failure=_callback(raw, "failure"),
         on_stopped=_callback(raw, "stopped"),
     )
 
 
-def _callback(raw: dict[str, bytes], kind: str) -> Callback | None:
-    name = raw[f"{kind}_callback_name"].decode()
-    timeout = raw[f"{kind}_callback_timeout"]
-    return Callback(name, int(timeout or CALLBACK_TIMEOUT_S)) if name else None
+def _callback(raw: dict[str, bytes | int | None], kind: str) -> Callback | None:
+    name = _text(raw[f"{kind}_callback_name"])
+    timeout_s = encoding.whole(raw[f"{kind}_callback_timeout"], CALLBACK_TIMEOUT_S)
+    return Callback(name, timeout_s) if name else None
+
+
+def _text(value: bytes | int | None) -> str:
+    return encoding.text(value) if isinstance(value, bytes) else str(value or "")

@@ -7,10 +7,11 @@ import socket
 import ssl
 import urllib.parse
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
+from redis.client import Pipeline
 from redis.retry import Retry
 
 from cloudburst import trust
@@ -88,6 +89,29 @@ def shown(url: str) -> str:
 
 def _user(url: str) -> str:
     return f"the user {urllib.parse.urlsplit(url).username or 'default'!r}"
+
+
+T = TypeVar("T")
+
+
+def or_nothing(reply: Any, kind: type[T]) -> T:
+    """A reply of a pipeline that raises nothing; an empty ``kind`` where the key is of another type."""
+    if isinstance(reply, Exception) and "WRONGTYPE" not in str(reply):
+        raise reply
+    return reply if isinstance(reply, kind) else kind()
+
+
+def found(pipe: Pipeline, kind: type[T]) -> list[T]:
+    """The replies of a pipeline, as ``or_nothing`` has them. Raises what redis-py raises."""
+    return [or_nothing(reply, kind) for reply in pipe.execute(raise_on_error=False)]
+
+
+_OF_THE_SERVER = ("MISCONF", "READONLY", "NOREPLICAS", "LOADING", "BUSY", "NOPERM", "executing the script")
+
+
+def refuses_arguments(error: redis.ResponseError) -> bool:
+    """Whether what was sent is to blame, and not the server's state or the rights of its user."""
+    return not out_of_memory(error) and not any(word in str(error) for word in _OF_THE_SERVER)
 
 
 def out_of_memory(error: redis.RedisError) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from cloudburst.pace import duration
+from cloudburst.rqwire import encoding
 from cloudburst.rqwire.connection import Redis
 from cloudburst.rqwire.connection import Text as _Text
 
@@ -81,10 +82,7 @@ class Watcher:
 
 def read(client: Redis) -> Announcement | None:
     """What the keeper has last said; None if none ever did. Raises what redis-py raises."""
-    raw = {
-        key.decode(): value.decode("utf-8", "replace")
-        for key, value in cast("dict[bytes, bytes]", client.hgetall(ENDING)).items()
-    }
+    raw = _hash(client, ENDING)
     if not raw:
         return None
     stage = raw.get("stage", "")
@@ -117,15 +115,13 @@ def touch(client: Redis) -> None:
 
 def recall(client: Redis) -> Memory:
     """What was kept. Raises what redis-py raises."""
-    raw = {
-        key.decode(): value.decode()
-        for key, value in cast("dict[bytes, bytes]", client.hgetall(KEEPER)).items()
-    }
+    raw = _hash(client, KEEPER)
+    drained = encoding.json_of(raw.get("drained", "[]").encode())
     return Memory(
         begun_at=_number(raw, "begun_at"),
         busy_at=_number(raw, "busy_at"),
         idle_s=_number(raw, "idle_s"),
-        drained=tuple(json.loads(raw.get("drained", "[]"))),
+        drained=tuple(map(str, drained)) if isinstance(drained, list) else (),
     )
 
 
@@ -134,12 +130,9 @@ def watchers(client: Redis) -> dict[str, Watcher]:
     now = _now(client)
     found = {}
     for name, text in cast("dict[bytes, bytes]", client.hgetall(WATCHERS)).items():
-        heard, _, collected = text.decode("utf-8", "replace").partition(" ")
-        try:
-            heard_at = float(heard)
-        except ValueError:
-            continue
-        found[name.decode("utf-8", "replace")] = Watcher(heard_at, now - heard_at < SILENT_S, collected)
+        heard, _, collected = encoding.text(text).partition(" ")
+        if heard_at := encoding.number(heard):
+            found[encoding.text(name)] = Watcher(heard_at, now - heard_at < SILENT_S, collected)
     return found
 
 
@@ -186,10 +179,12 @@ def _stage(announcement: Announcement, now: float) -> str:
 
 
 def _number(raw: dict[str, str], name: str) -> float:
-    try:
-        return float(raw.get(name, 0))
-    except ValueError:
-        return 0.0
+    return encoding.number(raw.get(name))
+
+
+def _hash(client: Redis, key: str) -> dict[str, str]:
+    raw = cast("dict[bytes, bytes]", client.hgetall(key))
+    return {encoding.text(name): encoding.text(value) for name, value in raw.items()}
 
 
 def _now(client: Redis) -> float:

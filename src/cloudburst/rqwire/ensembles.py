@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, cast
@@ -19,7 +20,7 @@ from cloudburst.model import (
 )
 from cloudburst.rqwire import encoding, seeds
 from cloudburst.rqwire.appending import Accepted, Chunk
-from cloudburst.rqwire.connection import Redis
+from cloudburst.rqwire.connection import Redis, found
 from cloudburst.rqwire.descriptions import encode_description
 from cloudburst.rqwire.records import Records
 from cloudburst.rqwire.scripts import Scripts
@@ -51,6 +52,8 @@ _NO_UPGRADE = {
     "ended": "{ensemble}: all its jobs have ended ({failed:,} of them failed), so none is left to run on "
     "another payload; --rerun-failed (rerun_failed=True) runs those that failed again",
 }
+
+_ENTRY = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -113,7 +116,7 @@ class Ensembles:
         count, digest = cast(
             "list[bytes | None]", self._redis.hmget(f"cb:ens:{ensemble}", ["submitted", "digest"])
         )
-        return Accepted(int(count or 0), (digest or b"").decode())
+        return Accepted(encoding.whole(count), encoding.text(digest))
 
     def differences(self, ensemble: str, spec: EnsembleSpec) -> list[str]:
         """In what an ensemble's settings are not those of ``spec``: ``timeout: -1, not 90``.
@@ -123,9 +126,9 @@ class Ensembles:
         wanted = _settings(spec)
         if spec.seed is not None:
             wanted["seed"] = spec.seed
-        found = cast("list[bytes | None]", self._redis.hmget(f"cb:ens:{ensemble}", list(wanted)))
-        pairs = zip(wanted.items(), ((raw or b"").decode() for raw in found), strict=True)
-        return [f"{name}: {there}, not {value}" for (name, value), there in pairs if there != str(value)]
+        there = cast("list[bytes | None]", self._redis.hmget(f"cb:ens:{ensemble}", list(wanted)))
+        pairs = zip(wanted.items(), map(encoding.text, there), strict=True)
+        return [f"{name}: {text}, not {value}" for (name, value), text in pairs if text != str(value)]
 
     def seal(self, ensemble: str, total: int | None = None) -> tuple[EnsembleState, int]:
         """Declare the ensemble complete with ``total`` jobs: none will be appended any more.
@@ -143,47 +146,47 @@ class Ensembles:
         """
         if self._redis.exists(f"cb:ens:{name}"):
             return name
-        found = [ensemble for ensemble in self.ids() if ensemble.rpartition("-")[0] == name]
-        for ensemble in found if incomplete else []:
+        ids = [ensemble for ensemble in self.ids() if ensemble.rpartition("-")[0] == name]
+        for ensemble in ids if incomplete else []:
             if self._redis.hget(f"cb:ens:{ensemble}", "state") == b"submitting":
                 return ensemble
-        if found:
-            return found[0]
+        if ids:
+            return ids[0]
         raise EnsembleError(f"no ensemble {name!r} here: `cloudburst status` lists those there are")
 
     def ids(self, count: int = 0) -> list[str]:
         """All ids or the first ``count`` of them, latest first."""
-        found = cast("list[bytes]", self._redis.zrevrange(INDEX, 0, count - 1))
-        return [ensemble.decode() for ensemble in found]
+        ids = cast("list[bytes]", self._redis.zrevrange(INDEX, 0, count - 1))
+        return [encoding.name(ensemble) for ensemble in ids]
 
     def status(self, ensemble: str) -> EnsembleStatus:
         """The counters of one ensemble (EnsembleError if it does not exist)."""
-        raw = cast("dict[bytes, bytes]", self._redis.hgetall(f"cb:ens:{ensemble}"))
-        if not raw:
+        statuses = self.statuses([ensemble])
+        if not statuses:
             raise EnsembleError(f"no ensemble {ensemble!r} here: `cloudburst status` lists those there are")
-        return _status(ensemble, raw)
+        return statuses[0]
 
     def statuses(self, ensembles: Iterable[str]) -> list[EnsembleStatus]:
         """Those of them that exist, in one round trip."""
         ids = list(ensembles)
         with self._redis.pipeline(transaction=False) as pipe:
             for ensemble in ids:
-                pipe.hgetall(f"cb:ens:{ensemble}")
-            rows = cast("list[dict[bytes, bytes]]", pipe.execute())
+                pipe.hgetall(encoding.named(f"cb:ens:{ensemble}"))
+            rows = found(pipe, dict)
         return [_status(ensemble, raw) for ensemble, raw in zip(ids, rows, strict=True) if raw]
 
     def spec(self, ensemble: str) -> EnsembleSpec:
         """What it was created with, but for the payload: that of now (EnsembleError if there is none)."""
         status = self.status(ensemble)
         names_ = ["queue", "timeout", "retries", "max_attempts"]
-        queue, *numbers = cast("list[bytes]", self._redis.hmget(f"cb:ens:{ensemble}", names_))
-        timeout, retries, attempts = map(int, numbers)
+        queue, *numbers = cast("list[bytes | None]", self._redis.hmget(f"cb:ens:{ensemble}", names_))
+        timeout, retries, attempts = map(encoding.whole, numbers)
         limit = timeout if timeout > 0 else None
         return EnsembleSpec(
             status.name,
             status.function,
             status.payload,
-            queue.decode(),
+            encoding.text(queue),
             limit,
             retries,
             attempts,
@@ -230,13 +233,13 @@ class Ensembles:
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(f"{key}:failures")
             pipe.hgetall(f"{key}:examples")
-            counts, examples = cast("list[dict[bytes, bytes]]", pipe.execute())
+            counts, examples = found(pipe, dict)
         groups: list[FailureGroup] = []
-        largest = sorted(counts, key=lambda fingerprint: -int(counts[fingerprint]))
+        largest = sorted(counts, key=lambda fingerprint: -encoding.whole(counts[fingerprint]))
         for some in (largest[first : first + CHUNK] for first in range(0, len(largest), CHUNK)):
-            jobs = [examples.get(fingerprint, b"").decode() for fingerprint in some]
+            jobs = [encoding.name(examples.get(fingerprint, b"")) for fingerprint in some]
             groups += [
-                _failure(fingerprint.decode(), int(counts[fingerprint]), example)
+                _failure(encoding.text(fingerprint), encoding.whole(counts[fingerprint]), example)
                 for fingerprint, example in zip(some, self._examples(key, jobs), strict=True)
             ]
         return groups
@@ -245,14 +248,15 @@ class Ensembles:
         """Id, hash, record and latest RQ result of each job, in two round trips for all."""
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in jobs:
-                pipe.hgetall(f"rq:job:{job_id}")
-            hashes = cast("list[dict[bytes, bytes]]", pipe.execute())
+                pipe.hgetall(encoding.named(f"rq:job:{job_id}"))
+            hashes = found(pipe, dict)
             for job_id, job in zip(jobs, hashes, strict=True):
-                entry = job.get(b"cb_entry", b"0-1").decode()
+                entry: Any = encoding.text(job.get(b"cb_entry"))
+                entry = entry if _ENTRY.fullmatch(entry) else "0-1"  # no record has that one
                 pipe.xrange(f"{key}:results", entry, entry)
-                pipe.xrevrange(f"rq:results:{job_id}", count=1)
-            found = pipe.execute()
-        return zip(jobs, hashes, found[::2], found[1::2], strict=True)
+                pipe.xrevrange(encoding.named(f"rq:results:{job_id}"), count=1)
+            rows = found(pipe, list)
+        return zip(jobs, hashes, rows[::2], rows[1::2], strict=True)
 
     def retry(self, ensemble: str, *, fingerprint: str = "", cancelled: bool = False) -> int:
         """Queue failed jobs again, all or those of one fingerprint, or the cancelled ones; how many.
@@ -340,28 +344,28 @@ class Ensembles:
 
 
 def _status(ensemble: str, raw: dict[bytes, bytes]) -> EnsembleStatus:
-    text = {key.decode(): value.decode() for key, value in raw.items()}
-    count = {
-        name: int(text.get(name, 0)) for name in ("submitted", "running", "finished", "failed", "cancelled")
-    }
+    """From its hash; what is missing there, or cannot be read, is nothing: the audit says what is wrong."""
+    text = {encoding.text(key): encoding.text(value) for key, value in raw.items()}
+    counters = ("submitted", "running", "finished", "failed", "cancelled")
+    count = {name: encoding.whole(raw.get(name.encode())) for name in counters}
     ended = count["finished"] + count["failed"] + count["cancelled"]
     return EnsembleStatus(
         id=ensemble,
-        name=text["name"],
-        state=state_of(text["state"], ended=ended >= count["submitted"]),
-        payload=text["payload"],
-        function=text["function"],
+        name=text.get("name", ""),
+        state=state_of(text.get("state", ""), ended=ended >= count["submitted"]),
+        payload=text.get("payload", ""),
+        function=text.get("function", ""),
         total=count["submitted"],
         waiting=count["submitted"] - count["running"] - ended,
         running=count["running"],
         finished=count["finished"],
         failed=count["failed"],
         cancelled=count["cancelled"],
-        created_at=float(text["created_at"]),
+        created_at=encoding.number(text.get("created_at")),
         error=text.get("error", ""),
         note=text.get("note", ""),
-        appended_at=float(text.get("appended_at", text["created_at"])),
-        seed=seeds.recorded(raw.get(b"seed"), ensemble),
+        appended_at=encoding.number(text.get("appended_at", text.get("created_at"))),
+        seed=seeds.recorded(raw.get(b"seed"), encoding.named(ensemble)),
         warnings=tuple(text.get("warnings", "").splitlines()),
     )
 
@@ -371,9 +375,9 @@ def state_of(written: str, *, ended: bool) -> EnsembleState:
 
     ``ended``: whether each of them has ended.
     """
-    if written == "open":
-        return "done" if ended else "running"
-    return cast(EnsembleState, written)
+    if written in {"submitting", "failed", "cancelled"}:
+        return cast(EnsembleState, written)
+    return "done" if ended else "running"
 
 
 def _settings(spec: EnsembleSpec) -> dict[str, str | int]:
@@ -394,8 +398,8 @@ def _failure(fingerprint: str, count: int, example: _Example) -> FailureGroup:
         fingerprint=fingerprint,
         count=count,
         job_id=job_id,
-        index=int(job.get(b"cb_index", -1)),
-        error=records[0][1][b"error"].decode("utf-8", "replace") if records else "",
+        index=encoding.whole(job.get(b"cb_index"), -1),
+        error=encoding.text(records[0][1].get(b"error")) if records else "",
         traceback=encoding.exception_text(results[0][1].get(b"exc_string", b"")) if results else "",
         output=encoding.output_text(job.get(b"cb_output")),
         description=encoding.description(job.get(b"data", b"")),

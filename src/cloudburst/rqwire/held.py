@@ -6,7 +6,7 @@ from typing import NamedTuple, cast
 
 from cloudburst import names
 from cloudburst.rqwire import encoding
-from cloudburst.rqwire.connection import Redis
+from cloudburst.rqwire.connection import Redis, found
 
 
 class Held(NamedTuple):
@@ -21,13 +21,13 @@ class Held(NamedTuple):
 
 def held(client: Redis, queue: str = names.QUEUE) -> list[Held]:
     """All of the queue: as many as its workers have slots, and few more. Raises what redis-py raises."""
-    ids = [job_id.decode() for job_id in cast("list[bytes]", client.zrange(f"cb:lease:{queue}", 0, -1))]
+    ids = cast("list[bytes]", client.zrange(f"cb:lease:{queue}", 0, -1))
     with client.pipeline(transaction=False) as pipe:
         for job_id in ids:
-            pipe.hmget(f"rq:job:{job_id}", "worker_name", "started_at")
-        rows = cast("list[list[bytes | None]]", pipe.execute())
+            pipe.hmget(b"rq:job:" + job_id, "worker_name", "started_at")
+        rows = found(pipe, list)
     return [
-        Held(job_id, worker.decode(), encoding.timestamp((since or b"").decode()))
-        for job_id, (worker, since) in zip(ids, rows, strict=True)
-        if worker
+        Held(encoding.name(job_id), encoding.text(row[0]), encoding.timestamp(row[1]))
+        for job_id, row in zip(ids, rows, strict=True)
+        if row and row[0]
     ]

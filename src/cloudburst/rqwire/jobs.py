@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ from cloudburst import nested
 from cloudburst.errors import EnsembleError
 from cloudburst.model import JobRecord, JobState
 from cloudburst.rqwire import encoding
-from cloudburst.rqwire.connection import Redis
+from cloudburst.rqwire.connection import Redis, found
 from cloudburst.rqwire.ensembles import Ensembles
 
 _FAILED = b"2"
@@ -46,9 +47,11 @@ class KnownJob:
 
 def find(client: Redis, job_id: str) -> KnownJob:
     """The job with that id (EnsembleError if there is none). Its record outlives its hash."""
-    job = cast("dict[bytes, bytes]", client.hgetall(f"rq:job:{job_id}"))
+    with client.pipeline(transaction=False) as pipe:
+        pipe.hgetall(encoding.named(f"rq:job:{job_id}"))
+        job = found(pipe, dict)[0]
     ensemble, _, index = job_id.rpartition("-")
-    ensemble = job.get(b"cb_ens", b"").decode() or ("" if job else ensemble)
+    ensemble = encoding.text(job.get(b"cb_ens")) or ("" if job else ensemble)
     if job and not ensemble:
         return _stock(client, job_id, job)
     ensembles = Ensembles(client)
@@ -71,7 +74,7 @@ def _record(
 ) -> JobRecord | None:
     """By the entry that the job's hash names; else by looking for it, a second per million jobs or so."""
     if job:
-        entry = job.get(b"cb_entry", b"").decode()
+        entry = encoding.text(job.get(b"cb_entry"))
         page = ensembles.records(ensemble, _before(entry), count=1) if entry else []
         return page[0][1] if page and page[0][1].job_id == job_id else None
     return next((record for record in ensembles.all_records(ensemble) if record.job_id == job_id), None)
@@ -79,10 +82,10 @@ def _record(
 
 def _before(entry: str) -> str:
     """The id behind which a stream is to be read for ``entry`` to come first."""
-    milliseconds, _, number = entry.partition("-")
-    if int(number):
-        return f"{milliseconds}-{int(number) - 1}"
-    return f"{int(milliseconds) - 1}-{2**64 - 1}"
+    milliseconds, number = (encoding.whole(part.encode()) for part in (*entry.split("-"), "", "")[:2])
+    if number:
+        return f"{milliseconds}-{number - 1}"
+    return f"{milliseconds - 1}-{2**64 - 1}" if milliseconds else "0-0"
 
 
 def _data(function: str, record: JobRecord) -> bytes:
@@ -92,34 +95,28 @@ def _data(function: str, record: JobRecord) -> bytes:
 
 def _stock(client: Redis, job_id: str, job: dict[bytes, bytes]) -> KnownJob:
     data = encoding.plain_data(job.get(b"data", b""))
-    payload = job.get(b"cb_payload", b"").decode()
+    payload = encoding.text(job.get(b"cb_payload"))
     meta = job.get(b"meta", b"")
-    function = "" if encoding.is_pickled(data) else _function(data)
+    call = None if encoding.is_pickled(data) else encoding.json_of(data)
+    function = str(call[0]) if isinstance(call, list) and call else ""
     return KnownJob(job_id, "", -1, function, data, payload, _stock_record(client, job_id, job), meta)
-
-
-def _function(data: bytes) -> str:
-    """ "" for data that is no call."""
-    try:
-        call = nested.loads(data)
-    except ValueError:
-        return ""
-    return str(call[0]) if isinstance(call, list) and call else ""
 
 
 def _stock_record(client: Redis, job_id: str, job: dict[bytes, bytes]) -> JobRecord | None:
     """What RQ's latest result says, in the form of a record; None before there is one."""
-    found = cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrevrange(f"rq:results:{job_id}", count=1))
-    if not found:
+    with client.pipeline(transaction=False) as pipe:
+        pipe.xrevrange(encoding.named(f"rq:results:{job_id}"), count=1)
+        results = found(pipe, list)[0]
+    if not results:
         return None
-    result = found[0][1]
+    result: dict[bytes, bytes] = results[0][1]
     state: JobState = "failed" if result.get(b"type") == _FAILED else "finished"
     trace = encoding.exception_text(result.get(b"exc_string", b"")).rstrip()
     return JobRecord(
         index=-1,
         job_id=job_id,
         state=state,
-        attempt=int(job.get(b"cb_attempt", 0)),
+        attempt=encoding.whole(job.get(b"cb_attempt")),
         node="",
         started_at=encoding.timestamp(job.get(b"started_at")),
         duration_s=0.0,
@@ -127,13 +124,13 @@ def _stock_record(client: Redis, job_id: str, job: dict[bytes, bytes]) -> JobRec
         error=trace.rpartition("\n")[2] if state == "failed" else "",
         fingerprint="",
         description=encoding.description(job.get(b"data", b"")),
-        payload=job.get(b"cb_payload", b"").decode(),
+        payload=encoding.text(job.get(b"cb_payload")),
     )
 
 
 def _value(raw: bytes) -> Any:
     try:
         plain = base64.b64decode(raw)
-    except ValueError:
+    except binascii.Error:
         return None
     return None if encoding.is_pickled(plain) or not plain else nested.read(plain)

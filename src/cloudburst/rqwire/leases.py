@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
+import redis
+
+from cloudburst import names
 from cloudburst.rqwire import encoding, seeds
 from cloudburst.rqwire.asked import NOTHING, Asked, asked
-from cloudburst.rqwire.connection import Redis
+from cloudburst.rqwire.connection import Redis, refuses_arguments
 from cloudburst.rqwire.scripts import Call, Scripts
+
+log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
 """How often a stock job may lose its worker or executor before it is set aside."""
@@ -26,11 +32,22 @@ before the next one. Workers reap once a second."""
 KEPT_FINISHED = 10_000
 """Finished jobs of ensembles that stock RQ tools can still look at: some 5 kB each."""
 
+MOST_S = 1e10
+"""No time and no duration is more, Unix times in seconds included."""
+
 GRACE_S = 2
 """How long a function with callbacks may take to notice that its time is over."""
 
-Answer = Literal["recorded", "retried", "repeated", "stale"]
-Return = Literal["returned", "aside", "stale"]
+ERROR_LIMIT_BYTES = 4 * 1024
+TRACEBACK_LIMIT_BYTES = 64 * 1024
+"""Of an error the beginning is kept, of a traceback the beginning and the end."""
+
+MALFORMED = "malformed"
+"""Fingerprint of jobs that cannot be run as they stand in Redis."""
+
+Answer = Literal["recorded", "retried", "repeated", "stale", "refused"]
+"""``refused``: Redis would not have it, and said why in the log; trying again is no use."""
+Return = Literal["returned", "aside", "stale", "refused"]
 
 
 class Claim(NamedTuple):
@@ -112,6 +129,9 @@ class Loss(NamedTuple):
     provenance: str = ""
 
 
+_Ended = TypeVar("_Ended", Outcome, Loss)
+
+
 class Turn(NamedTuple):
     """What Redis answered."""
 
@@ -178,33 +198,58 @@ class Leases:
             limits = (count, self._lease_s, at_once, int(has_last), MAX_ATTEMPTS)
             calls.append(("claim", (self._queue, owner, self._worker, *limits, *excluded)))
         if outcomes:
-            args = [self._queue, self._node, self._worker, KEPT_FINISHED]
-            calls.append(("finish", [*args, *_finish_arguments(outcomes)]))
+            calls.append(self._finishing(outcomes))
         if losses:
-            args = [self._queue, self._node, MAX_ATTEMPTS]
-            calls.append(("give_back", [*args, *chain.from_iterable(map(_loss_arguments, losses))]))
+            calls.append(self._giving_back(losses))
         if count:
             self._unknown.append(owner)
-        replies = iter(self._call.together(calls)[first:] if calls else ())
+        replies = self._call.answers(calls) if calls else []
+        for reply in replies[: first + bool(count)]:
+            if isinstance(reply, Exception):
+                raise reply
         self._unknown.clear()
-        left, for_others, rows = next(replies) if count else (0, 0, ())
+        left, for_others, rows = replies[first] if count else (0, 0, ())
         now = time.monotonic()
-        turn = Turn(
-            [_claim(owner, row, order, now) for order, row in enumerate(rows, self._jobs)],
-            left,
-            for_others,
-            [answer.decode() for answer in next(replies)] if outcomes else [],
-            [answer.decode() for answer in next(replies)] if losses else [],
-        )
+        claims = [_claim(owner, row, order, now) for order, row in enumerate(rows, self._jobs)]
         self._jobs += len(rows)
-        return turn
+        finished = self._settle(self._finishing, outcomes, replies[first + bool(count)]) if outcomes else []
+        given_back = self._settle(self._giving_back, losses, replies[-1]) if losses else []
+        return Turn(claims, left, for_others, finished, given_back)
+
+    def _finishing(self, outcomes: Sequence[Outcome]) -> Call:
+        args = (self._queue, self._node, self._worker, KEPT_FINISHED)
+        return "finish", [*args, *_finish_arguments(outcomes)]
+
+    def _giving_back(self, losses: Sequence[Loss]) -> Call:
+        args = (self._queue, self._node, MAX_ATTEMPTS)
+        return "give_back", [*args, *chain.from_iterable(map(_loss_arguments, losses))]
+
+    def _settle(
+        self, call: Callable[[Sequence[_Ended]], Call], ended: Sequence[_Ended], reply: Any
+    ) -> list[Any]:
+        """The answers to a call about several jobs; if it was refused, halves of them are tried.
+
+        So what one job says costs no other its record. Scripts check all before they write anything.
+        """
+        if not isinstance(reply, Exception):
+            return [answer.decode() for answer in reply]
+        if not isinstance(reply, redis.ResponseError) or not refuses_arguments(reply):
+            raise reply
+        if len(ended) == 1:
+            log.error("%r: Redis refuses how it has ended: %s", ended[0].claim.job_id, reply)
+            return ["refused"]
+        half = len(ended) // 2
+        answers = []
+        for some in (ended[:half], ended[half:]):
+            answers += self._settle(call, some, self._call.answers([call(some)])[0])
+        return answers
 
     def beat(self, claims: Iterable[Claim]) -> set[str]:
         """Extend the leases of ``claims``; returns the ids of jobs that are not ours any more."""
-        pairs = [text for claim in claims for text in (claim.job_id, claim.owner)]
+        pairs = [text for claim in claims for text in (encoding.named(claim.job_id), claim.owner)]
         if not pairs:
             return set()
-        return {job_id.decode() for job_id in self._call("beat", self._queue, self._lease_s, *pairs)}
+        return {encoding.name(job_id) for job_id in self._call("beat", self._queue, self._lease_s, *pairs)}
 
     def reap(self) -> tuple[list[str], list[str]]:
         """Return jobs whose lease has run out; the ids that came back and those that were set aside."""
@@ -213,16 +258,17 @@ class Leases:
         back, aside = self._call(
             "reap", self._queue, self._lease_s, quiet_s, MAX_ATTEMPTS, POISON, _lost_exception()
         )
-        return [job_id.decode() for job_id in back], [job_id.decode() for job_id in aside]
+        return [encoding.name(job_id) for job_id in back], [encoding.name(job_id) for job_id in aside]
 
     def open(self) -> list[tuple[str, str]]:
         """The ensembles that have jobs waiting, the oldest first, each with its payload's digest."""
-        return [(ens.decode(), payload.decode()) for ens, payload in self._call("open", self._queue)]
+        found = self._call("open", self._queue)
+        return [(encoding.name(ens), encoding.name(payload)) for ens, payload in found]
 
     def abandon(self, worker: str) -> list[str]:
         """Return the jobs of a worker that is known to be dead at once; their ids."""
         ids = self._call("abandon", self._queue, f"{worker}.", MAX_ATTEMPTS, POISON, _lost_exception())
-        return [job_id.decode() for job_id in ids]
+        return [encoding.name(job_id) for job_id in ids]
 
 
 def _lost_exception() -> bytes:
@@ -230,23 +276,29 @@ def _lost_exception() -> bytes:
 
 
 def _claim(owner: str, row: Sequence[Any], order: int, now: float) -> Claim:
-    job_id, attempt, timeout, ensemble, index, payload, created, data, wishes, care, seed = row
-    return Claim(
-        job_id=job_id.decode(),
+    """From what ``claim.lua`` returns, whose numbers it has checked. Raises nothing, whatever is in it."""
+    job_id, attempt, timeout, ensemble, index, payload, created, data, wishes, care, seed, malformed = row
+    plain = encoding.plain_data(data)
+    claim = Claim(
+        job_id=encoding.name(job_id),
         owner=owner,
         attempt=attempt,
-        timeout_s=max(int(timeout or 0), 0),
-        ensemble=ensemble.decode(),
-        job_index=int(index or -1),
-        payload=payload.decode(),
-        created_at=float(created),
-        data=encoding.plain_data(data),
+        timeout_s=max(encoding.whole(timeout), 0),
+        ensemble=encoding.name(ensemble),
+        job_index=encoding.whole(index, -1),
+        payload=encoding.name(payload),
+        created_at=encoding.number(created),
+        data=plain,
         order=order,
         asked=asked(wishes),
         care=care,
         claimed_at=now,
-        seed=seeds.recorded(seed, (ensemble or job_id).decode()),
+        seed=seeds.recorded(seed, ensemble or job_id),
     )
+    what = encoding.text(malformed)
+    if not what and len(plain) > encoding.DATA_LIMIT_BYTES:
+        what = f"data: should have at most {encoding.DATA_LIMIT_BYTES:,} bytes"
+    return claim._replace(data=b"", malformed=f"malformed job: {what}") if what else claim
 
 
 def _finish_arguments(outcomes: Sequence[Outcome]) -> Iterator[str | bytes | int | float]:
@@ -263,22 +315,39 @@ def _finish_job(outcome: Outcome, provenance: int) -> Iterable[str | bytes | int
     claim = outcome.claim
     head = (
         outcome.state,
-        claim.job_id,
+        encoding.named(claim.job_id),
         claim.owner,
-        int(outcome.started_at * 1000),
-        round(outcome.duration_s * 1000, 3),
+        _milliseconds(outcome.started_at),
+        _milliseconds(outcome.duration_s, 3),
         provenance,
     )
     if outcome.state == "finished":
-        return (*head, outcome.value, encoding.return_value(outcome.value, pickled=claim.pickled))
-    exception = encoding.exception(outcome.traceback or outcome.error)
-    error = outcome.error.encode("utf-8", "replace")  # undecodable file names are in messages, too
-    return (*head, error, outcome.fingerprint, exception, encoding.output(outcome.output))
+        # Of a job of an ensemble the record is all that is kept.
+        value = b"" if claim.ensemble else encoding.return_value(outcome.value, pickled=claim.pickled)
+        return (*head, outcome.value, value)
+    exception = encoding.exception(
+        encoding.middle_left_out(outcome.traceback or outcome.error, TRACEBACK_LIMIT_BYTES)
+    )
+    output = encoding.output(outcome.output[-names.OUTPUT_LIMIT_BYTES :])
+    return (*head, _error(outcome.error), _error(outcome.fingerprint), exception, output)
 
 
 def _loss_arguments(loss: Loss) -> Iterable[str | bytes | int | float]:
-    claim = loss.claim
-    exception, output = encoding.exception(loss.reason), encoding.output(loss.output)
-    started_ms = int(loss.started_at * 1000)
-    head = (claim.job_id, claim.owner, loss.reason, loss.fingerprint)
-    return (*head, exception, output, started_ms, loss.provenance)
+    exception = encoding.exception(encoding.middle_left_out(loss.reason, TRACEBACK_LIMIT_BYTES))
+    output = encoding.output(loss.output[-names.OUTPUT_LIMIT_BYTES :])
+    head = (
+        encoding.named(loss.claim.job_id),
+        loss.claim.owner,
+        _error(loss.reason),
+        _error(loss.fingerprint),
+    )
+    return (*head, exception, output, _milliseconds(loss.started_at), loss.provenance)
+
+
+def _error(text: str) -> bytes:
+    return text.encode("utf-8", "replace")[:ERROR_LIMIT_BYTES]  # undecodable file names are in messages, too
+
+
+def _milliseconds(seconds: float, digits: int | None = None) -> float:
+    """As the scripts take it: finite, and not negative."""
+    return round(min(max(seconds, 0.0), MOST_S) * 1000, digits) if math.isfinite(seconds) else 0

@@ -249,7 +249,7 @@ class Ledger:
     def _read_list(self, shelf: _Shelf) -> None:
         behind = 0
         before: list[bytes] = []
-        while page := self._call("ledger_list", shelf.queue, behind, PAGE_IDS).split():
+        while page := self._call("ledger_list", shelf.queue, behind, PAGE_IDS):
             behind += len(page)
             page = _new_ones(before, page)
             for item in page:

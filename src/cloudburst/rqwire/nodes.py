@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass
 from typing import cast
 
+from cloudburst.rqwire import encoding
 from cloudburst.rqwire.connection import Redis
 from cloudburst.rqwire.scripts import Scripts
 
@@ -36,7 +37,8 @@ def read(client: Redis, node: str) -> Wishes:
 def read_all(client: Redis) -> dict[str, Wishes]:
     """All wishes, by node. Raises what redis-py raises."""
     found = cast("dict[bytes, bytes]", client.hgetall(KEY))
-    return {node.decode(): wishes(node.decode(), text) for node, text in sorted(found.items())}
+    nodes = {encoding.text(node): text for node, text in sorted(found.items())}
+    return {node: wishes(node, text) for node, text in nodes.items()}
 
 
 def set_slots(client: Redis, node: str, slots: int) -> None:
@@ -60,7 +62,7 @@ def wishes(node: str, text: bytes | None) -> Wishes:
         return Wishes()
     try:
         raw = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raw = None
     if not isinstance(raw, dict):
         log.warning("%s: %s: not the wishes for a node: %r", KEY, node, text[:200])

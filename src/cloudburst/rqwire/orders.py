@@ -29,7 +29,7 @@ def read(message: bytes) -> Order | None:
     """What was published; None for what no stock tool sends."""
     try:
         payload = json.loads(message)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     kind = payload.get("command") if isinstance(payload, dict) else None
     return Order(cast(Kind, kind), str(payload.get("job_id") or "")) if kind in KINDS else None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from cloudburst.rqwire import encoding
-from cloudburst.rqwire.connection import Redis
+from cloudburst.rqwire.connection import Redis, found
 
 STATS = "cb:stats"
 """Hash that the scripts count in."""
@@ -63,8 +63,8 @@ def read(client: Redis, queue: str) -> tuple[QueueReading, ServerReading]:
         waiting=waiting,
         oldest_s=_age_s(client, head),
         running=running,
-        leases_lost=int(stats.get(b"leases_lost", 0)),
-        jobs_set_aside=int(stats.get(b"jobs_set_aside", 0)),
+        leases_lost=encoding.whole(stats.get(b"leases_lost")),
+        jobs_set_aside=encoding.whole(stats.get(b"jobs_set_aside")),
     )
     return reading, _server(memory, persistence)
 
@@ -73,10 +73,10 @@ def _age_s(client: Redis, head: list[bytes]) -> float:
     with client.pipeline(transaction=False) as pipe:
         for job_id in head:
             pipe.hmget(b"rq:job:" + job_id, ["status", "created_at"])
-        jobs = cast("list[list[bytes | None]]", pipe.execute()) if head else []
+        jobs = [job for job in found(pipe, list) if job] if head else []
     for status, created in jobs:
-        if status == b"queued" and created:
-            return max(time.time() - encoding.timestamp(created.decode()), 0.0)
+        if status == b"queued" and (at := encoding.timestamp(created)):
+            return max(time.time() - at, 0.0)
     return 0.0
 
 

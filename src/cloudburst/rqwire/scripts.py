@@ -66,6 +66,14 @@ class Scripts:
 
         Raises the first error of any, after all have been called; and what redis-py raises.
         """
+        replies = self.answers(calls)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    def answers(self, calls: Sequence[Call]) -> list[Any]:
+        """As ``together``; a script that was refused has the error as its reply."""
         for name, _ in calls:  # otherwise those that Redis does not know yet would be called after the others
             if name not in self._loaded:
                 self._client.script_load(source(name))
@@ -77,6 +85,4 @@ class Scripts:
         for place, (name, args) in enumerate(calls):
             if isinstance(replies[place], NoScriptError):
                 replies[place] = self._client.eval(source(name), 0, *args)
-            if isinstance(replies[place], Exception):
-                raise replies[place]
         return replies

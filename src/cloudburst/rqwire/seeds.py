@@ -14,11 +14,12 @@ def new() -> int:
     return secrets.randbits(BITS)
 
 
-def implied(name: str) -> int:
+def implied(name: bytes) -> int:
     """That of a stock job with this id, and of an ensemble that an older version began."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> (64 - BITS)
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") >> (64 - BITS)
 
 
-def recorded(raw: bytes | None, name: str) -> int:
+def recorded(raw: bytes | None, name: bytes) -> int:
     """That of the ensemble ``name``, whose hash holds ``raw``."""
-    return int(raw) if raw and raw.isdigit() and int(raw) < 2**BITS else implied(name)
+    seed = int(raw) if raw and raw.isdigit() and len(raw) <= len(str(2**BITS)) else 2**BITS
+    return seed if seed < 2**BITS else implied(name)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-from cloudburst.rqwire.connection import Redis
+from cloudburst.rqwire import encoding
+from cloudburst.rqwire.connection import Redis, found
 from cloudburst.rqwire.held import held
 
 ENSEMBLES = 20
@@ -28,22 +29,22 @@ def read(client: Redis, queue: str, now: float) -> Work:
     """How it is; ``now`` is Unix time in seconds. Raises what redis-py raises."""
     waiting = int(cast("Any", client.llen(f"rq:queue:{queue}")))
     ids = cast("list[bytes]", client.zrange(f"cb:open:{queue}", 0, ENSEMBLES - 1))
-    ensembles = [name.decode() for name in ids]
+    ensembles = [encoding.name(name) for name in ids]
     with client.pipeline(transaction=False) as pipe:
-        for ensemble in ensembles:
-            pipe.hmget(
-                f"cb:ens:{ensemble}", "submitted", "running", "finished", "failed", "cancelled", "note"
-            )
-            pipe.xrevrange(f"cb:ens:{ensemble}:results", count=SAMPLE)
-        pipe.smembers("rq:workers")
-        *rows, keys = pipe.execute()
+        for name in ids:
+            key = b"cb:ens:" + name
+            pipe.hmget(key, "submitted", "running", "finished", "failed", "cancelled", "note")
+            pipe.xrevrange(key + b":results", count=SAMPLE)
+        rows = found(pipe, list)
+    keys = cast("set[bytes]", client.smembers("rq:workers"))
     ages = _ages(client, queue, now)
     known_jobs, known_s, counted = 0, 0.0, 0
     for ensemble, counts, records in zip(ensembles, rows[::2], rows[1::2], strict=True):
         jobs = _waiting(counts)
         counted += jobs
         mean_s = _mean(records)
-        if mean_s is None and not counts[-1]:  # a note: the environment is being built, jobs take no time yet
+        noted = counts and counts[-1]  # the environment is being built, jobs take no time yet
+        if mean_s is None and not noted:
             mean_s = ages.get(ensemble)
         if mean_s is not None:
             known_jobs += jobs
@@ -60,14 +61,14 @@ def read(client: Redis, queue: str, now: float) -> Work:
 
 
 def _waiting(counts: list[bytes | None]) -> int:
-    submitted, *placed = (int(count or 0) for count in counts[:5])
+    submitted, *placed = map(encoding.whole, counts[:5] or [None])
     return max(submitted - sum(placed), 0)
 
 
 def _mean(records: list[tuple[bytes, dict[bytes, bytes]]]) -> float | None:
     """Mean duration in seconds of jobs that finished; those that failed may have done so at once."""
     durations = [
-        float(fields.get(b"duration_ms", 0)) / 1000
+        encoding.number(fields.get(b"duration_ms")) / 1000
         for _, fields in records
         if fields.get(b"state") == b"finished"
     ]
@@ -76,10 +77,10 @@ def _mean(records: list[tuple[bytes, dict[bytes, bytes]]]) -> float | None:
 
 def _ages(client: Redis, queue: str, now: float) -> dict[str, float]:
     """How long jobs of each ensemble have been running, on average: they will not take less."""
-    found: dict[str, list[float]] = {}
+    by_ensemble: dict[str, list[float]] = {}
     for job in held(client, queue):
-        found.setdefault(job.job_id.rpartition("-")[0], []).append(max(now - job.since, 0.0))
-    return {ensemble: sum(ages) / len(ages) for ensemble, ages in found.items()}
+        by_ensemble.setdefault(job.job_id.rpartition("-")[0], []).append(max(now - job.since, 0.0))
+    return {ensemble: sum(ages) / len(ages) for ensemble, ages in by_ensemble.items()}
 
 
 def _mean_of_workers(client: Redis, keys: list[bytes]) -> float | None:
@@ -87,6 +88,6 @@ def _mean_of_workers(client: Redis, keys: list[bytes]) -> float | None:
     with client.pipeline(transaction=False) as pipe:
         for key in keys:
             pipe.hmget(key, ["total_working_time", "successful_job_count", "failed_job_count"])
-        rows = cast("list[list[bytes | None]]", pipe.execute())
-    jobs = sum(int(good or 0) + int(bad or 0) for _, good, bad in rows)
-    return sum(float(spent or 0) for spent, *_ in rows) / jobs if jobs else None
+        rows = [row for row in found(pipe, list) if row]
+    jobs = sum(encoding.whole(good) + encoding.whole(bad) for _, good, bad in rows)
+    return sum(encoding.number(spent) for spent, *_ in rows) / jobs if jobs else None

@@ -15,7 +15,7 @@ from redis import ResponseError
 from cloudburst import names
 from cloudburst.model import NodeReading, WorkerStatus
 from cloudburst.rqwire import encoding, nodes
-from cloudburst.rqwire.connection import Redis, out_of_memory
+from cloudburst.rqwire.connection import Redis, found, out_of_memory
 from cloudburst.rqwire.connection import Text as _Text
 from cloudburst.rqwire.scripts import Scripts
 
@@ -120,26 +120,30 @@ def worker_name(node: str) -> str:
 
 def workers(client: Redis) -> list[WorkerStatus]:
     """Workers that have reported within the last minute, by name."""
-    keys = sorted(key.decode() for key in cast("set[bytes]", client.smembers("rq:workers")))
+    keys = sorted(cast("set[bytes]", client.smembers("rq:workers")))
     with client.pipeline(transaction=False) as pipe:
         for key in keys:
             pipe.hgetall(key)
-        rows = cast("list[dict[bytes, bytes]]", pipe.execute())
-    return [_status(key.removeprefix("rq:worker:"), row) for key, row in zip(keys, rows, strict=True) if row]
+        rows = found(pipe, dict)
+    names_ = [encoding.text(key.removeprefix(b"rq:worker:")) for key in keys]
+    return [_status(name, row) for name, row in zip(names_, rows, strict=True) if row]
 
 
 def _status(name: str, row: dict[bytes, bytes]) -> WorkerStatus:
     def text(field: str) -> str:
-        return row.get(field.encode(), b"").decode()
+        return encoding.text(row.get(field.encode()))
+
+    def whole(field: str, default: int) -> int:
+        return encoding.whole(row.get(field.encode()), default)
 
     return WorkerStatus(
         name=name,
         node=text("hostname"),
         state=_state(text("cb_stopping"), text("cb_draining"), text("state")),
-        slots=int(text("cb_slots") or 1),
-        busy=int(text("cb_busy") or (1 if text("current_job") else 0)),
+        slots=whole("cb_slots", 1),
+        busy=whole("cb_busy", 1 if text("current_job") else 0),
         heartbeat_at=encoding.timestamp(text("last_heartbeat")),
-        pid=int(text("pid") or 0),
+        pid=whole("pid", 0),
         reading=NodeReading.from_json(text("cb_node")),
     )
 

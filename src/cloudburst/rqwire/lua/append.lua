@@ -8,29 +8,32 @@
 -- before each description, tail behind it, descriptions joined by newlines.
 -- Returns state, `submitted` and `digest` of the ensemble afterwards.
 local ens, first, before, after, head, tail, text = unpack(ARGV)
-local key = ens_key(ens)
-local spec = hash(key, 'state', 'submitted', 'digest', 'queue', 'timeout', 'retries')
-local index = tonumber(spec.submitted or 0)
+local spec = ensemble(ens)
+if not spec then return {'', 0, ''} end
+local index = spec.submitted
 if spec.state ~= 'submitting' or index ~= tonumber(first) or (spec.digest or '') ~= before then
-  return {spec.state or '', index, spec.digest or ''}
+  return {spec.state, index, spec.digest or ''}
 end
-local retries = spec.retries ~= '0' and spec.retries
-local prefix = ens .. '-'
-local from, ids = 1, {}
+local keys, from = {}, 1
 repeat
   local newline = string.find(text, '\n', from, true)
-  local id = prefix .. index
-  ids[#ids + 1] = id
-  redis.call('HSET', 'rq:job:' .. id, 'status', 'queued', 'origin', spec.queue, 'created_at', now_iso,
-    'data', head .. string.sub(text, from, (newline or 0) - 1) .. tail, 'timeout', spec.timeout,
+  local id = ens .. '-' .. index
+  local key = job_key(id)  -- where nothing should be; but ids can be guessed
+  keys[#keys + 1] = key
+  known[key] = 'hash'
+  later('RPUSH', 'rq:queue:' .. spec.queue, id)
+  write('HSET', key, 'status', 'queued', 'origin', spec.queue, 'created_at', now_iso,
+    'data', head .. string.sub(text, from, (newline or 0) - 1) .. tail, 'timeout', spec.timeout or -1,
     'cb_ens', ens, 'cb_index', index)
-  if retries then redis.call('HSET', 'rq:job:' .. id, 'retries_left', retries) end
+  if (spec.retries or 0) > 0 then write('HSET', key, 'retries_left', spec.retries) end
   index = index + 1
   from = newline and newline + 1
 until not from
-for i = 1, #ids, 5000 do
-  redis.call('RPUSH', 'rq:queue:' .. spec.queue, unpack(ids, i, math.min(i + 4999, #ids)))
+write('SADD', 'rq:queues', 'rq:queue:' .. spec.queue)
+write('HSET', ens_key(ens), 'submitted', index, 'digest', after, 'appended_at', string.format('%.6f', now))
+for i = 1, #keys, 4000 do
+  local some = {unpack(keys, i, math.min(i + 3999, #keys))}
+  if redis.call('EXISTS', unpack(some)) > 0 then table.insert(notes, 1, {'DEL', unpack(some)}) end
 end
-redis.call('SADD', 'rq:queues', 'rq:queue:' .. spec.queue)
-redis.call('HSET', key, 'submitted', index, 'digest', after, 'appended_at', string.format('%.6f', now))
+flush()
 return {spec.state, index, after}

@@ -4,12 +4,13 @@
 -- ARGV: what is built, token, state, lifetime in milliseconds (0: the entry goes), error, tail.
 -- Returns whether the caller had the lease.
 local key = 'cb:build:' .. ARGV[1]
-local entry = redis.call('HMGET', key, 'token', 'state')
+local entry = read('HMGET', key, 'token', 'state') or {}
 if entry[1] ~= ARGV[2] or entry[2] ~= 'building' then return 0 end
 if ARGV[4] == '0' then
-  redis.call('DEL', key)
+  write('DEL', key)
 else
-  redis.call('HSET', key, 'state', ARGV[3], 'error', ARGV[5], 'tail', ARGV[6])
-  redis.call('PEXPIRE', key, ARGV[4])
+  write('HSET', key, 'state', ARGV[3], 'error', ARGV[5], 'tail', ARGV[6])
+  write('PEXPIRE', key, number_at(4))
 end
+flush()
 return 1

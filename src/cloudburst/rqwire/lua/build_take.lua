@@ -3,7 +3,9 @@
 -- ARGV: what is built, token, node, lease in milliseconds.
 -- Returns nothing if the lease was taken, else state, node, error and tail of the entry that is there.
 local key = 'cb:build:' .. ARGV[1]
-if redis.call('EXISTS', key) == 1 then return redis.call('HMGET', key, 'state', 'node', 'error', 'tail') end
-redis.call('HSET', key, 'state', 'building', 'token', ARGV[2], 'node', ARGV[3])
-redis.call('PEXPIRE', key, ARGV[4])
+local there = read('HMGET', key, 'state', 'node', 'error', 'tail')
+if there and there[1] then return there end
+write('HSET', key, 'state', 'building', 'token', ARGV[2], 'node', ARGV[3])
+write('PEXPIRE', key, number_at(4))
+flush()
 return {}

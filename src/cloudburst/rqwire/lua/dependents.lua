@@ -10,42 +10,45 @@ local function dependencies_key(id) return 'rq:job::' .. id .. ':dependencies' e
 
 -- Whether nothing but `parent` can still keep a job waiting. One that has expired or was deleted does not.
 local function others_met(id, parent, allow_failure)
-  for _, other in ipairs(redis.call('SMEMBERS', dependencies_key(id))) do
-    local status = other ~= parent and redis.call('HGET', job_key(other), 'status')
+  for _, other in ipairs(read('SMEMBERS', dependencies_key(id)) or {}) do
+    local status = other ~= parent and load(other, {'status'}).status
     if status and status ~= 'finished' and not (allow_failure and status == 'failed') then return false end
   end
   return true
 end
 
-local function enqueue_dependents(parent, state)
+local DEFERRED = {'status', 'origin', 'ttl', 'created_at', 'enqueue_at_front', 'timeout', 'allow_dependency_failures'}
+
+local function enqueue_dependents(queue, parent, state)
   local key = dependents_key(parent)
   local ready = {}
-  for _, id in ipairs(redis.call('SMEMBERS', key)) do
-    local job = hash(job_key(id), 'status', 'origin', 'ttl', 'created_at', 'enqueue_at_front',
-      'allow_dependency_failures')
+  for _, id in ipairs(read('SMEMBERS', key) or {}) do
+    local job = load(id, DEFERRED)
     local allowed = job.allow_dependency_failures == '1'
     if job.status ~= 'deferred' then
       -- Queued by another dependency, cancelled, or gone: its place is elsewhere.
-      redis.call('SREM', key, id)
+      write('SREM', key, id)
     elseif (state == 'finished' or allowed) and others_met(id, parent, allowed) then
-      job.id = id
-      ready[#ready + 1] = job
+      ready[#ready + 1] = {id = id, job = job}
     end
   end
   -- A set has no order: jobs are queued in the order in which they were made.
-  table.sort(ready, function(a, b) return (a.created_at or '') < (b.created_at or '') end)
-  for _, job in ipairs(ready) do
-    redis.call('SREM', key, job.id)
-    redis.call('ZREM', 'rq:deferred:' .. job.origin, job.id)
-    redis.call('HSET', job_key(job.id), 'status', 'queued', 'enqueued_at', now_iso)
-    redis.call('HSETNX', job_key(job.id), 'timeout', DEFAULT_TIMEOUT)
-    if job.ttl then redis.call('EXPIRE', job_key(job.id), job.ttl) end
-    redis.call(job.enqueue_at_front == '1' and 'LPUSH' or 'RPUSH', 'rq:queue:' .. job.origin, job.id)
+  table.sort(ready, function(a, b) return (a.job.created_at or '') < (b.job.created_at or '') end)
+  for _, one in ipairs(ready) do
+    local id, job = one.id, one.job
+    local origin = job.origin or queue
+    write('SREM', key, id)
+    write('ZREM', 'rq:deferred:' .. origin, id)
+    write('HSET', job_key(id), 'status', 'queued', 'enqueued_at', now_iso)
+    write('HSETNX', job_key(id), 'timeout', DEFAULT_TIMEOUT)
+    if (job.ttl or 0) > 0 then write('EXPIRE', job_key(id), job.ttl) end
+    write(job.enqueue_at_front == '1' and 'LPUSH' or 'RPUSH', 'rq:queue:' .. origin, id)
+    job.status = 'queued'
   end
 end
 
 -- Called at the end of every script that may make jobs final.
-local function release_dependents()
+local function release_dependents(queue)
   if #final == 0 then return end
   local keys = {}
   for _, job in ipairs(final) do
@@ -56,12 +59,12 @@ local function release_dependents()
   for _, job in ipairs(final) do
     -- As stock RQ: what was cancelled or stopped meets no dependency, not even one that may fail.
     if job.was ~= 'canceled' and (job.state == 'finished' or job.state == 'failed') then
-      enqueue_dependents(job.id, job.state)
+      enqueue_dependents(queue, job.id, job.state)
     end
   end
   for _, job in ipairs(final) do  -- afterwards: jobs of one call may depend on one another's
     for _, key in ipairs({dependents_key(job.id), dependencies_key(job.id)}) do
-      if job.ttl == 0 then redis.call('DEL', key) elseif job.ttl > 0 then redis.call('EXPIRE', key, job.ttl) end
+      if job.ttl == 0 then write('DEL', key) elseif job.ttl > 0 then write('EXPIRE', key, job.ttl) end
     end
   end
 end

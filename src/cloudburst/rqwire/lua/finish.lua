@@ -5,7 +5,8 @@
 -- say what jobs ran on, these texts; then per job state, id, owner, started_ms, duration_ms, which of the texts holds
 -- for it (from 1; 0: none), and: value, rq_return when it finished; error, fingerprint,
 -- rq_exception, output when it failed. Returns per job: recorded, retried, repeated or stale.
-local queue, node, worker, kept = ARGV[1], ARGV[2], 'rq:worker:' .. ARGV[3], tonumber(ARGV[4])
+local queue, node, worker, kept = ARGV[1], ARGV[2], 'rq:worker:' .. ARGV[3], number_at(4)
+local texts = number_at(5)
 local recent = 'cb:recent:' .. queue
 local answers = {}
 local ended, seconds = {finished = 0, failed = 0, stopped = 0}, 0
@@ -13,23 +14,30 @@ local ended, seconds = {finished = 0, failed = 0, stopped = 0}, 0
 -- Finished jobs of ensembles whose hashes are kept for stock RQ tools are those that finished last: the result
 -- stream is the record. A job that was queued again meanwhile is none of them.
 local function forget_old()
-  local excess = redis.call('LLEN', recent) - kept
+  local excess = math.min((read('LLEN', recent) or 0) - kept, 1000)
   if excess <= 0 then return end
-  for _, id in ipairs(redis.call('LPOP', recent, math.min(excess, 1000))) do
-    if redis.call('HGET', job_key(id), 'status') == 'finished' then
-      redis.call('DEL', job_key(id), 'rq:results:' .. id)
+  local gone = {}
+  for _, id in ipairs(redis.call('LRANGE', recent, 0, excess - 1)) do
+    local key = job_key(id)
+    local job = jobs[id] or {status = read('HGET', key, 'status')}
+    if job.status == 'finished' then
+      gone[#gone + 1] = key
       later('ZREM', 'rq:finished:' .. queue, id)
     end
   end
+  write('LTRIM', recent, excess, -1)
+  if #gone > 0 then write('DEL', unpack(gone)) end
 end
 
 -- All that is asked of a job that has finished; others may be retried.
 local FINISHED = {'status', 'cb_owner', 'cb_attempt', 'cb_ens', 'cb_index', 'cb_final', 'data', 'result_ttl',
-  'worker_name'}
+  'worker_name', place = true}
 
 local function outcome_at(i)
+  local text = number_at(i + 5)
   local outcome = {state = ARGV[i], owner = ARGV[i + 2], node = node, started_ms = ARGV[i + 3],
-    duration_ms = ARGV[i + 4], provenance = ARGV[i + 5] ~= '0' and ARGV[5 + tonumber(ARGV[i + 5])]}
+    duration_ms = ARGV[i + 4], provenance = text > 0 and ARGV[5 + text] or nil}
+  number_at(i + 3)
   if outcome.state == 'finished' then
     outcome.value, outcome.rq_return = ARGV[i + 6], ARGV[i + 7]
     return outcome, i + 8
@@ -39,19 +47,20 @@ local function outcome_at(i)
   return outcome, i + 10
 end
 
-local i = 6 + tonumber(ARGV[5])
+local i = 6 + texts
 while i <= #ARGV do
-  local id = ARGV[i + 1]
+  local id, duration_ms = ARGV[i + 1], number_at(i + 4)
   local outcome
   outcome, i = outcome_at(i)
-  local job = outcome.state == 'finished' and load_fields(id, FINISHED) or load_job(id)
+  local job = load(id, outcome.state == 'finished' and FINISHED or JOB_FIELDS)
   local answer
   -- A stock tool cancels a running job by name only: it runs on, and ends as it ends (as in stock RQ).
   local running = job.status == 'started' or (job.status == 'canceled' and not job.cb_final)
   if running and job.cb_owner == outcome.owner then
     unlease(queue, id, job)
     ended[outcome.state] = ended[outcome.state] + 1
-    seconds = seconds + tonumber(outcome.duration_ms) / 1000
+    seconds = seconds + duration_ms / 1000
+    if outcome.state == 'failed' and not job.cb_ens then check_stock(id) end
     if outcome.state == 'failed' and retry_again(queue, id, job) then
       answer = 'retried'
     else
@@ -73,10 +82,10 @@ end
 if ended.finished + ended.failed + ended.stopped > 0 and redis.call('EXISTS', worker) == 1 then
   count(worker, 'successful_job_count', ended.finished)
   count(worker, 'failed_job_count', ended.failed + ended.stopped)
-  redis.call('HINCRBYFLOAT', worker, 'total_working_time', seconds)
+  count(worker, 'total_working_time', seconds)
 end
 forget_old()
 
-release_dependents()
+release_dependents(queue)
 flush()
 return answers

@@ -8,19 +8,17 @@ local function settle(queue, id, job)
     if job.cb_ens then record(queue, id, job, {state = 'canceled', error = 'cancelled by another tool'}) end
     return
   end
-  redis.call('ZREM', 'cb:lease:' .. queue, id)
-  if job.status then return end
-  for _, entry in ipairs(redis.call('ZRANGE', 'rq:wip:' .. queue, 0, -1)) do
-    if string.sub(entry, 1, #id + 1) == id .. ':' then redis.call('ZREM', 'rq:wip:' .. queue, entry) end
+  later('ZREM', 'cb:lease:' .. queue, id)
+  if job.status and known[job_key(id)] then return end
+  for _, entry in ipairs(read('ZRANGE', 'rq:wip:' .. queue, 0, -1) or {}) do
+    if string.sub(entry, 1, #id + 1) == id .. ':' then later('ZREM', 'rq:wip:' .. queue, entry) end
   end
+  if job.status then return to_head(queue, id, job) end  -- what is there is no hash: claim.lua says so
   -- Nothing is left of the job but its id, which names its ensemble and its index.
   local ens, index = string.match(id, '^(.+)%-(%d+)$')
-  if ens and redis.call('EXISTS', ens_key(ens)) == 1 then
-    redis.call('HINCRBY', ens_key(ens), 'running', -1)
-    count_record(ens, 'cancelled', NONE, 1)
-    redis.call('XADD', ens_key(ens) .. ':results', '*', 'index', index, 'job', id, 'state', 'cancelled',
-      'attempt', 0, 'node', '', 'started_ms', 0, 'duration_ms', 0, 'value', '',
-      'error', 'deleted by another tool while it ran', 'fingerprint', '', 'data', '', 'ran', NONE)
+  if ens and ensemble(ens) and whole(index, 0, ensemble(ens).submitted - 1) then
+    count(ens_key(ens), 'running', -1)
+    enter(ens, index, id, 'cancelled', {error = 'deleted by another tool while it ran'})
   end
 end
 
@@ -28,11 +26,11 @@ end
 -- scores with +inf, and so does this when it has seen one.
 local function record_cancelled(queue)
   local registry = 'rq:canceled:' .. queue
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', registry, '-inf', '(+inf', 'LIMIT', 0, 200)) do
+  for _, id in ipairs(read('ZRANGEBYSCORE', registry, '-inf', '(+inf', 'LIMIT', 0, 200) or {}) do
     local job = load_job(id)
-    redis.call('ZADD', registry, INFINITE, id)
+    later('ZADD', registry, INFINITE, id)
     if job.cb_ens and job.status == 'canceled' and not job.cb_final
-        and not redis.call('ZSCORE', 'cb:lease:' .. queue, id) then
+        and not read('ZSCORE', 'cb:lease:' .. queue, id) then
       record(queue, id, job, {state = 'canceled', error = 'cancelled by another tool'})
     end
   end

@@ -5,20 +5,20 @@
 -- entry of the last record, leases of its jobs, and how many records are counted by what they
 -- ran on; nothing if there is no such ensemble.
 local ens = ARGV[1]
-local found = redis.call('HMGET', ens_key(ens), 'state', 'queue', 'submitted', 'finished', 'failed', 'cancelled',
-  'running')
-if not found[1] then return {} end
-local answer = {found[1], found[2] or ''}
-for i = 3, 7 do answer[i] = tonumber(found[i] or 0) end
+local spec = ensemble(ens)
+if not spec then return {} end
+local answer = {spec.state, spec.queue, spec.submitted, spec.finished, spec.failed, spec.cancelled, spec.running}
 local results = ens_key(ens) .. ':results'
-answer[8] = redis.call('XLEN', results)
-local last = redis.call('XREVRANGE', results, '+', '-', 'COUNT', 1)[1]
+answer[8] = read('XLEN', results) or 0
+local last = (read('XREVRANGE', results, '+', '-', 'COUNT', 1) or {})[1]
 answer[9] = last and last[1] or '0-0'
 local prefix, leases = ens .. '-', 0
-for _, id in ipairs(redis.call('ZRANGE', 'cb:lease:' .. answer[2], 0, -1)) do
+for _, id in ipairs(read('ZRANGE', 'cb:lease:' .. answer[2], 0, -1) or {}) do
   if string.sub(id, 1, #prefix) == prefix and string.find(id, '^%d+$', #prefix + 1) then leases = leases + 1 end
 end
 answer[10] = leases
 answer[11] = 0
-for _, number in ipairs(redis.call('HVALS', ens_key(ens) .. ':ran')) do answer[11] = answer[11] + tonumber(number) end
+for _, number in ipairs(read('HVALS', ens_key(ens) .. ':ran') or {}) do
+  answer[11] = answer[11] + (whole(number, -MOST, MOST) or 0)
+end
 return answer

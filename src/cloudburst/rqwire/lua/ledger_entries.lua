@@ -2,6 +2,6 @@
 -- ARGV: ensemble, entries.
 local count = 0
 for i = 2, #ARGV do
-  count = count + #redis.call('XRANGE', ens_key(ARGV[1]) .. ':results', ARGV[i], ARGV[i])
+  count = count + #(read('XRANGE', ens_key(ARGV[1]) .. ':results', ARGV[i], ARGV[i]) or {})
 end
 return count

@@ -5,25 +5,25 @@
 -- rq:scheduled, in rq:deferred; and how often it is in the list (at most 2), ? if that was not asked for.
 local queue, search = ARGV[1], ARGV[2] == '1'
 local LETTER = {queued = 'q', started = 's', scheduled = 'd', deferred = 'w'}
-local function is_in(key, member) return redis.call('ZSCORE', key .. queue, member) and '1' or '0' end
+local function is_in(key, member) return read('ZSCORE', key .. queue, member) and '1' or '0' end
 local answers = {}
 for i = 3, #ARGV do
   local id = ARGV[i]
-  local found = redis.call('HMGET', job_key(id), 'status', 'cb_owner', 'cb_final')
+  local found = read('HMGET', job_key(id), 'status', 'cb_owner', 'cb_final') or {}
   local status = found[1] and (LETTER[found[1]] or 'f') or '-'
   local lease = is_in('cb:lease:', id)
   if found[1] == 'canceled' and not found[3] then
-    local cancelled_at = redis.call('ZSCORE', 'rq:canceled:' .. queue, id) or 'inf'
+    local cancelled_at = read('ZSCORE', 'rq:canceled:' .. queue, id) or 'inf'
     if cancelled_at ~= 'inf' or lease == '1' then status = 'x' end
   end
   local wip = found[2] and is_in('rq:wip:', id .. ':' .. found[2]) or '0'
   local listed = '?'
   if search then
-    listed = #redis.call('LPOS', 'rq:queue:' .. queue, id, 'COUNT', 2)
+    listed = #(read('LPOS', 'rq:queue:' .. queue, id, 'COUNT', 2) or {})
     -- A stock worker holds a job there for a moment.
-    if listed == 0 then listed = #redis.call('LPOS', 'rq:queue:' .. queue .. ':intermediate', id, 'COUNT', 1) end
+    if listed == 0 then listed = #(read('LPOS', 'rq:queue:' .. queue .. ':intermediate', id, 'COUNT', 1) or {}) end
     if status == 's' and wip == '0' then
-      local theirs = redis.call('ZSCAN', 'rq:wip:' .. queue, 0, 'MATCH', id .. ':*', 'COUNT', 1000000)[2]
+      local theirs = (read('ZSCAN', 'rq:wip:' .. queue, 0, 'MATCH', id .. ':*', 'COUNT', 1000000) or {'0', {}})[2]
       for k = 2, #theirs, 2 do
         if theirs[k] ~= 'inf' then wip = '2' end
       end

@@ -8,7 +8,7 @@ local LETTER = {finished = 'f', failed = 'e', cancelled = 'c'}
 local GOES_ON = {queued = true, started = true, scheduled = true, deferred = true}
 local text, strange = {}, {}
 local last = ''
-for _, entry in ipairs(redis.call('XRANGE', ens_key(ens) .. ':results', '(' .. after, till, 'COUNT', count)) do
+for _, entry in ipairs(read('XRANGE', ens_key(ens) .. ':results', '(' .. after, till, 'COUNT', count) or {}) do
   local index, job, state
   local fields = entry[2]
   for i = 1, #fields, 2 do
@@ -21,7 +21,7 @@ for _, entry in ipairs(redis.call('XRANGE', ens_key(ens) .. ':results', '(' .. a
   last = entry[1]
   local letter = LETTER[state]
   if letter and job == ens .. '-' .. tostring(index) and string.find(index, '^%d+$') then
-    local found = redis.call('HMGET', job_key(job), 'status', 'cb_final')
+    local found = read('HMGET', job_key(job), 'status', 'cb_final') or {}
     -- A stock client may queue a recorded job again: its record is withdrawn when it is claimed.
     if GOES_ON[found[1]] and not (found[1] == 'queued' and found[2]) then letter = string.upper(letter) end
     text[#text + 1] = entries and (index .. letter .. last) or (index .. letter)

@@ -4,14 +4,13 @@
 -- exist or has no such index), its id and its queue.
 local page = redis.call('SCAN', ARGV[1], 'MATCH', 'rq:job:*', 'COUNT', ARGV[2], 'TYPE', 'hash')
 local LETTER = {queued = 'q', started = 's', scheduled = 'd', deferred = 'w'}
-local sizes = {}
 local strays = {}
 for _, key in ipairs(page[2]) do
-  local found = redis.call('HMGET', key, 'status', 'cb_ens', 'cb_index', 'origin')
+  local found = read('HMGET', key, 'status', 'cb_ens', 'cb_index', 'origin') or {}
   local letter, ens = LETTER[found[1]], found[2]
   if ens then
-    if not sizes[ens] then sizes[ens] = tonumber(redis.call('HGET', ens_key(ens), 'submitted') or 0) end
-    letter = tonumber(found[3] or sizes[ens]) >= sizes[ens] and 'o' or nil
+    local spec = ensemble(ens)
+    letter = not (spec and whole(found[3], 0, spec.submitted - 1)) and 'o' or nil
   end
   if letter then strays[#strays + 1] = {letter, string.sub(key, 8), found[4] or ''} end
 end

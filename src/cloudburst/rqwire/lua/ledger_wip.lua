@@ -6,8 +6,8 @@ local wrong = {}
 for i = 2, #ARGV do
   local member = ARGV[i]
   local id, owner = string.match(member, '^(.*):([^:]*)$')
-  if id and redis.call('ZSCORE', 'rq:wip:' .. queue, member) == 'inf' then
-    if redis.call('HGET', job_key(id), 'cb_owner') ~= owner or not redis.call('ZSCORE', 'cb:lease:' .. queue, id) then
+  if id and read('ZSCORE', 'rq:wip:' .. queue, member) == 'inf' then
+    if read('HGET', job_key(id), 'cb_owner') ~= owner or not read('ZSCORE', 'cb:lease:' .. queue, id) then
       wrong[#wrong + 1] = member
     end
   end

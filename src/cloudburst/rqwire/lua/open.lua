@@ -2,13 +2,14 @@
 -- ARGV: queue. Returns per ensemble its id and its payload's digest.
 local open = 'cb:open:' .. ARGV[1]
 local found = {}
-for _, ens in ipairs(redis.call('ZRANGE', open, 0, MOST_ENSEMBLES - 1)) do
-  local facts = hash(ens_key(ens), 'state', 'payload', 'running')
-  local waiting = waiting_of(ens)
-  if waiting > 0 and facts.state ~= 'cancelled' and facts.state ~= 'failed' then
-    found[#found + 1] = {ens, facts.payload or ''}
-  elseif waiting <= 0 and facts.state ~= 'submitting' and tonumber(facts.running or 0) <= 0 then
-    redis.call('ZREM', open, ens)
+for _, ens in ipairs(read('ZRANGE', open, 0, MOST_ENSEMBLES - 1) or {}) do
+  local spec = ensemble(ens)
+  local waiting = spec and waiting_of(spec) or 0
+  if spec and waiting > 0 and spec.state ~= 'cancelled' and spec.state ~= 'failed' then
+    found[#found + 1] = {ens, spec.payload or ''}
+  elseif not spec or (waiting <= 0 and spec.state ~= 'submitting' and spec.running <= 0) then
+    later('ZREM', open, ens)
   end
 end
+flush()
 return found

@@ -11,39 +11,36 @@
 -- others than one call looks at they wait until these are ready.
 local MOST_ENSEMBLES, MOST_LOOKED = 100, 500
 
-local PLACED = {'running', 'finished', 'failed', 'cancelled'}
-
 -- How many jobs of an ensemble wait, and how many have begun.
-local function waiting_of(ens)
-  local spec = hash(ens_key(ens), 'submitted', 'looked', unpack(PLACED))
-  local placed = 0
-  for _, name in ipairs(PLACED) do placed = placed + tonumber(spec[name] or 0) end
-  return tonumber(spec.submitted or 0) - placed, placed, spec
+local function waiting_of(spec)
+  local placed = spec.running + spec.finished + spec.failed + spec.cancelled
+  return spec.submitted - placed, placed
 end
 
 -- Offers jobs to `deal_with` while `more` says so, oldest ensemble first; each in its order.
 local function take_past(queue, excluded, more, fields, deal_with)
   local left = MOST_LOOKED
-  for _, ens in ipairs(redis.call('ZRANGE', 'cb:open:' .. queue, 0, MOST_ENSEMBLES - 1)) do
+  for _, ens in ipairs(read('ZRANGE', 'cb:open:' .. queue, 0, MOST_ENSEMBLES - 1) or {}) do
     if not more() or left == 0 then return end
-    local facts = hash(ens_key(ens), 'state', 'payload')
-    local waiting, placed, spec = waiting_of(ens)
-    local open = facts.state == 'open' or facts.state == 'submitting'
-    if open and waiting > 0 and not excluded[facts.payload] then
+    local spec = ensemble(ens)
+    local waiting, placed = 0, 0
+    if spec then waiting, placed = waiting_of(spec) end
+    local open = spec and (spec.state == 'open' or spec.state == 'submitting')
+    if open and waiting > 0 and not excluded[spec.payload or ''] then
       -- The first look begins near the jobs that have run: those before it are found at the list's head later.
-      local first = tonumber(spec.looked or math.max(placed - 1000, 0))
-      local index, submitted = first, tonumber(spec.submitted)
-      while index < submitted and left > 0 and more() do
-        local id = ens .. '-' .. index
-        local job = load_fields(id, fields)
+      local first = math.max(spec.looked or placed - 1000, 0)
+      local index = first
+      while index < spec.submitted and left > 0 and more() do
+        local id = ens .. '-' .. string.format('%.0f', index)
+        local job = load(id, fields)
         left = left - 1
         if job.status == 'queued' then
           if not deal_with(id, job) then break end
-          redis.call('HSET', job_key(id), 'cb_past', 1)
+          write('HSET', job_key(id), 'cb_past', 1)
         end
         index = index + 1
       end
-      if index ~= first then redis.call('HSET', ens_key(ens), 'looked', index) end
+      if index ~= first then write('HSET', ens_key(ens), 'looked', index) end
     end
   end
 end

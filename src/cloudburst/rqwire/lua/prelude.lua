@@ -10,12 +10,22 @@
 -- cb_owner (of its lease, as long as its status is started), cb_attempt, and once it is final cb_final (the
 -- owner that finished it) and cb_entry.
 
+--
+-- A script reads and checks first, and notes what is to be written; `flush`, with which every script that writes ends,
+-- writes it. Nothing that a key holds makes reading fail (`read`, `load`, `ensemble`), and `flush` makes sure that no
+-- write can: so a script writes all of what it means to, or nothing. What was noted is not there to be read before
+-- the end; `load` returns the same table for the same job, in which scripts note the job's new state, too.
+--
+-- What comes from outside becomes typed in `load` and `ensemble`, and nowhere else. A number there is a whole number
+-- within bounds, or it counts as missing, and `malformed` of the job says why: whoever claims it lets it fail.
+
 redis.replicate_commands()  -- Redis 6.2: allows writes after TIME; from 7.0 on always so
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local FOREVER = 365 * 24 * 3600
 local INFINITE = '+inf'
 local DEFAULT_TIMEOUT = 180  -- seconds, of RQ's queues
+local MOST = 1e15  -- of any number: Lua and Redis write it in digits
 
 -- How long a finished job's hash stays for stock RQ tools, in seconds, unless it says so itself: RQ's own default,
 -- and longer in an ensemble. The result stream is the record.
@@ -39,12 +49,176 @@ local function iso(seconds, micros)
 end
 local now_iso = iso(tonumber(time[1]), tonumber(time[2]))
 
--- What many jobs of one call write into the same keys is collected, and written once by `flush`, with which
--- every script ends: sorted sets, lists, counters. Hashes of jobs are written at once, because they are read.
-local pending, counters = {ZADD = {}, ZREM = {}, RPUSH = {}}, {}
+-- Reading
+
+-- As redis.call; nil where the key is of another type.
+local function read(...)
+  local reply = redis.pcall(...)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  if string.find(reply.err, 'WRONGTYPE', 1, true) then return nil end
+  return redis.call(...)  -- which raises what is wrong
+end
+
+local function kind_of(key) return redis.call('TYPE', key).ok end
+
+-- A whole number, or nil.
+local function whole(text, least, most)
+  if not text or #text > 16 or not string.find(text, '^%-?%d+$') then return nil end
+  local number = tonumber(text) + 0  -- not -0, which Redis would not read
+  return number >= least and number <= most and number or nil
+end
+
+-- An argument of the script that has to be a number, from 0.
+local function number_at(i)
+  local number = tonumber(ARGV[i])
+  if not number or number ~= number or number < 0 or number > MOST then
+    error('argument ' .. i .. ' should be a number, got ' .. string.sub(tostring(ARGV[i]), 1, 40))
+  end
+  return number
+end
+
+local function is_entry(text)
+  return text and string.find(text, '^%d+%-%d+$') and #text <= 32 and #string.match(text, '^%d+') <= 16 and text
+end
+
+local function shown(text)
+  text = string.gsub(string.sub(text, 1, 40), '[^\32-\126]', function(byte)
+    return string.format('\\x%02x', string.byte(byte))
+  end)
+  return "'" .. text .. "'"
+end
+
+local function job_key(id) return 'rq:job:' .. id end
+local function ens_key(ens) return 'cb:ens:' .. ens end
+
+local known = {}  -- keys of which this call has seen that they can be written to as what they should be
+
+local ENSEMBLE_TEXTS = {'state', 'payload', 'error', 'queue', 'digest', 'seed', 'sealed', 'created_at'}
+local ENSEMBLE_NUMBERS = {'submitted', 'running', 'finished', 'failed', 'cancelled', 'looked', 'max_attempts',
+  'retries', 'timeout'}
+local ensembles = {}
+
+-- What an ensemble is; nil if there is none of that name.
+local function ensemble(ens)
+  if ensembles[ens] ~= nil then return ensembles[ens] or nil end
+  local values = read('HMGET', ens_key(ens), 'state', 'payload', 'error', 'queue', 'digest', 'seed', 'sealed',
+    'created_at', unpack(ENSEMBLE_NUMBERS))
+  local found = values and values[1] and {}
+  if found then
+    for i, name in ipairs(ENSEMBLE_TEXTS) do found[name] = values[i] or nil end
+    for i, name in ipairs(ENSEMBLE_NUMBERS) do found[name] = whole(values[#ENSEMBLE_TEXTS + i], -1, MOST) end
+    for i = 1, 5 do found[ENSEMBLE_NUMBERS[i]] = found[ENSEMBLE_NUMBERS[i]] or 0 end
+    if not string.find(string.sub(found.created_at or '', 1, 20), '^%d+%.?%d*$') then found.created_at = '0' end
+    found.queue = found.queue or 'default'
+    known[ens_key(ens)] = 'hash'
+  end
+  ensembles[ens] = found or false
+  return found or nil
+end
+
+local JOB_FIELDS = {'status', 'cb_owner', 'cb_attempt', 'cb_ens', 'cb_index', 'cb_final', 'cb_entry', 'cb_fp',
+  'data', 'timeout', 'result_ttl', 'failure_ttl', 'retries_left', 'retry_intervals', 'worker_name', 'cb_lost', 'cb_past',
+  place = true}
+
+local STATUSES = {queued = true, started = true, deferred = true, scheduled = true, finished = true, failed = true,
+  stopped = true, canceled = true, created = true}
+local SECONDS = {what = 'whole seconds', least = -1, most = 1e9}
+local COUNT = {what = 'a whole number', least = -1, most = MOST}
+local NUMBERS = {timeout = SECONDS, result_ttl = SECONDS, failure_ttl = SECONDS, ttl = SECONDS,
+  success_callback_timeout = SECONDS, failure_callback_timeout = SECONDS, stopped_callback_timeout = SECONDS,
+  retries_left = COUNT, repeats_left = COUNT, cb_index = COUNT, cb_attempt = COUNT, cb_expires = COUNT}
+
+-- Says what is wrong with a job; the first thing counts.
+local function malform(job, what)
+  job.malformed = job.malformed or what
+end
+
+-- A hash without a status that there is; or no hash.
+local function odd(id, job, reply)
+  local key = job_key(id)
+  if not reply then
+    known[key] = nil  -- it is replaced when it is written to
+    local ens, index = string.match(id, '^(.+)%-(%d+)$')
+    -- Nobody knows whether a job of an ensemble has a record already: the audit does.
+    if ens and ensemble(ens) and whole(index, 0, ensemble(ens).submitted - 1) then return end
+    malform(job, key .. ': should be a hash, is a ' .. kind_of(key))
+    job.status = 'queued'
+  elseif job.status or redis.call('EXISTS', key) == 1 then
+    malform(job, 'status: ' .. (job.status and 'should be one of RQ, got ' .. shown(job.status) or 'is missing'))
+    local marks = redis.call('HMGET', key, 'cb_owner', 'cb_final')
+    if not marks[2] then job.status = marks[1] and 'started' or 'queued' end
+  end
+end
+
+-- Which ensemble a job is of, its id says; its hash has to say the same.
+local function belong(id, job)
+  local ens, text = string.match(id, '^(.+)%-(%d+)$')
+  local found = ens and ensemble(ens)
+  local index = found and whole(text, 0, found.submitted - 1)
+  if index and string.format('%.0f', index) == text then
+    if job.cb_ens ~= ens then malform(job, 'cb_ens: should be ' .. shown(ens)) end
+    if job.cb_index ~= index then malform(job, 'cb_index: should be ' .. text) end
+    job.cb_ens, job.cb_index = ens, index
+  elseif job.cb_ens then
+    malform(job, 'cb_ens: no ensemble ' .. shown(job.cb_ens) .. ' has this job')
+    job.cb_ens, job.cb_index = nil, nil
+  end
+end
+
+local jobs = {}
+
+-- Some fields of a job: numbers as numbers; `malformed`, if something is wrong with them; none for a job that there is
+-- not. A list of fields with `place` has cb_ens and cb_index, which are there only if the job is one of that ensemble.
+local function load(id, fields)
+  local job, before = jobs[id], {}
+  for _, list in ipairs(job and job.loaded or {}) do
+    if list == fields then return job end
+    for _, name in ipairs(list) do before[name] = true end
+  end
+  local key = job_key(id)
+  local reply = read('HMGET', key, unpack(fields))
+  local values = reply or {}
+  if not job then
+    job = {loaded = {}}
+    jobs[id] = job
+    known[key] = 'hash'
+  end
+  job.loaded[#job.loaded + 1] = fields
+  for i = 1, #fields do
+    local name, value = fields[i], values[i]
+    if before[name] or not value then
+      -- it is there already, as this call has left it; or is not there
+    elseif NUMBERS[name] then
+      local bounds = NUMBERS[name]
+      job[name] = whole(value, bounds.least, bounds.most)
+      if not job[name] and value ~= '' then
+        local most = whole(value, -MOST, 9 * MOST) and string.format(' from %d to %.0f', bounds.least, bounds.most) or ''
+        malform(job, name .. ': should be ' .. bounds.what .. most .. ', got ' .. shown(value))
+      end
+    else
+      job[name] = value
+    end
+  end
+  if fields[1] == 'status' and not before.status and not STATUSES[job.status] then odd(id, job, reply) end
+  if fields.place and not before.cb_ens and job.status then belong(id, job) end
+  job.cb_entry = is_entry(job.cb_entry) or nil
+  return job
+end
+local function load_job(id) return load(id, JOB_FIELDS) end
+
+-- Writing
+
+local TYPES = {HSET = 'hash', HDEL = 'hash', HSETNX = 'hash', ZADD = 'zset', ZREM = 'zset', ZREMRANGEBYSCORE = 'zset',
+  LPUSH = 'list', RPUSH = 'list', LTRIM = 'list', SADD = 'set', SREM = 'set', XADD = 'stream', XDEL = 'stream'}
+
+-- What is to be written: records first, then single commands in their order, then what many jobs of one call write
+-- into the same keys (sorted sets, lists), then the counters.
+local records, notes, pending, counters = {}, {}, {ZADD = {}, ZREM = {}, LPUSH = {}, RPUSH = {}}, {}
 
 -- Jobs that this call has made final, for `release_dependents`: id, state, was (status before), ttl, ens.
 local final = {}
+
+local function write(...) notes[#notes + 1] = {...} end
 
 local function later(command, key, first, second)
   local args = pending[command][key]
@@ -65,51 +239,114 @@ local function count(key, field, change)
   changes[field] = (changes[field] or 0) + change
 end
 
-local function flush()
+-- Counts a record, or with -1 its withdrawal, in the step that writes it.
+local function count_record(ens, state, number, fingerprint, change)
+  count(ens_key(ens), state, change)
+  count(ens_key(ens) .. ':ran', number .. ':' .. state, change)
+  if fingerprint then count(ens_key(ens) .. ':failures', fingerprint, change) end
+end
+
+local function in_slices(command, key, args)
+  for i = 1, #args, 4000 do  -- Lua cannot unpack more than some thousands
+    redis.call(command, key, unpack(args, i, math.min(i + 3999, #args)))
+  end
+end
+
+-- Whatever lies where one of our keys should be, and is of another type, cannot be read by anybody: it goes.
+local function make_room()
+  local wanted = {}
+  for _, note in ipairs(notes) do wanted[note[2]] = TYPES[note[1]] or wanted[note[2]] end
+  for _, one in ipairs(records) do
+    wanted[one.key] = 'stream'
+    if one.job then wanted[one.job] = 'hash' end
+  end
   for command, keys in pairs(pending) do
-    for key, args in pairs(keys) do
-      for i = 1, #args, 4000 do  -- Lua cannot unpack more than some thousands
-        redis.call(command, key, unpack(args, i, math.min(i + 3999, #args)))
+    for key in pairs(keys) do wanted[key] = TYPES[command] end
+  end
+  for key in pairs(counters) do wanted[key] = 'hash' end
+  local wrong = {}
+  for key, kind in pairs(wanted) do
+    if known[key] ~= kind then
+      local there = kind_of(key)
+      if there ~= kind and there ~= 'none' then wrong[#wrong + 1] = key end
+    end
+  end
+  for _, key in ipairs(wrong) do redis.call('DEL', key) end
+end
+
+-- One after another, because the job's hash names the entry. Adding one fails if somebody has taken the last id that
+-- a stream can have: then this job has no record, which the audit tells, and all else goes on.
+local function write_records()
+  for _, one in ipairs(records) do
+    local entry = redis.pcall('XADD', one.key, '*', unpack(one.entry))
+    local added = type(entry) == 'string'
+    if added then count_record(one.ens, one.state, one.number, one.fingerprint, 1) end
+    if one.job then
+      if one.clean then redis.call('DEL', one.job) end
+      redis.call('HSET', one.job, 'cb_entry', added and entry or '', unpack(one.fields))
+    end
+  end
+end
+
+local function write_notes()
+  for _, note in ipairs(notes) do
+    if note[1] == 'XADD' then
+      local entry = redis.pcall(unpack(note))
+      if type(entry) == 'table' then  -- as above; but this stream is the job's own
+        redis.call('DEL', note[2])
+        redis.call(unpack(note))
+      end
+    else
+      redis.call(unpack(note))
+    end
+  end
+end
+
+-- A counter that is no number counts as 0: the audit counts again.
+local function write_counters()
+  for key, changes in pairs(counters) do
+    local names, sums = {}, {}
+    for name, change in pairs(changes) do
+      if change ~= 0 then names[#names + 1] = name end
+    end
+    local there = #names > 0 and redis.call('HMGET', key, unpack(names))
+    for i, name in ipairs(names) do
+      local sum = tonumber(there[i] or 0) or 0
+      if not (sum > -MOST and sum < MOST) then sum = 0 end
+      sum = sum + changes[name]
+      if sum <= 0 and string.sub(key, -9) == ':failures' then
+        redis.call('HDEL', key, name)
+        redis.call('HDEL', string.sub(key, 1, -9) .. 'examples', name)
+      else
+        sums[#sums + 1] = name
+        sums[#sums + 1] = string.format(sum % 1 == 0 and '%.0f' or '%.6f', sum)
       end
     end
+    if #sums > 0 then redis.call('HSET', key, unpack(sums)) end
   end
-  for key, changes in pairs(counters) do
-    for field, change in pairs(changes) do
-      if change ~= 0 then redis.call('HINCRBY', key, field, change) end
-    end
+end
+
+local function flush()
+  make_room()
+  write_records()
+  write_notes()
+  for command, keys in pairs(pending) do
+    for key, args in pairs(keys) do in_slices(command, key, args) end
   end
+  write_counters()
 end
 
 -- cb:stats counts what an operator wants to know of all queues since the beginning: leases_lost, jobs_set_aside.
 
-local function job_key(id) return 'rq:job:' .. id end
-local function ens_key(ens) return 'cb:ens:' .. ens end
-
-local function hash(key, ...)
-  local names = {...}
-  local values = redis.call('HMGET', key, ...)
-  local result = {}
-  for i, name in ipairs(names) do result[name] = values[i] or nil end
-  return result
-end
-
 local function expire(key, ttl)
-  if ttl < 0 then redis.call('PERSIST', key) else redis.call('EXPIRE', key, ttl) end
+  if ttl < 0 then write('PERSIST', key) else write('EXPIRE', key, ttl) end
 end
 
+-- Stock tools read ids as text: others are left out of what they read.
 local function register(registry, queue, id, ttl)
+  if string.find(id, '[^\32-\126]') then return end
   later('ZADD', 'rq:' .. registry .. ':' .. queue, ttl < 0 and INFINITE or now + ttl, id)
 end
-
-local JOB_FIELDS = {'status', 'cb_owner', 'cb_attempt', 'cb_ens', 'cb_index', 'cb_final', 'cb_entry', 'cb_fp',
-  'data', 'timeout', 'result_ttl', 'failure_ttl', 'retries_left', 'retry_intervals', 'worker_name', 'cb_lost', 'cb_past'}
-local function load_fields(id, fields)
-  local values = redis.call('HMGET', 'rq:job:' .. id, unpack(fields))
-  local job = {}
-  for i = 1, #fields do job[fields[i]] = values[i] or nil end
-  return job
-end
-local function load_job(id) return load_fields(id, JOB_FIELDS) end
 
 -- RQ status of a final job: what its ensemble counts it as, and the registry it is in.
 local COUNTER = {finished = 'finished', failed = 'failed', stopped = 'failed', canceled = 'cancelled'}
@@ -127,112 +364,138 @@ end
 -- number only if it is not 0, which is that of most: a million records are kept. NONE is the number of a record
 -- whose job never started, or whose last attempt left no word about itself.
 local NONE = ''
-local numbers = {}
+local numbers, new_numbers = {}, {}
 local function number_of(ens, provenance)
   if not provenance or provenance == '' then return NONE end
   local name = ens .. '\n' .. provenance
   if not numbers[name] then
     local key = ens_key(ens) .. ':provenance'
-    local number = redis.call('HGET', key, provenance)
+    local number = read('HGET', key, provenance)
     if not number then
-      number = tostring(redis.call('HLEN', key))
-      redis.call('HSET', key, provenance, number)
+      new_numbers[ens] = (new_numbers[ens] or read('HLEN', key) or 0) + 1
+      number = tostring(new_numbers[ens] - 1)
+      write('HSET', key, provenance, number)
     end
     numbers[name] = number
   end
   return numbers[name]
 end
 
--- Counts a record, or with -1 its withdrawal, in the step that writes it.
-local function count_record(ens, state, number, change)
-  count(ens_key(ens), state, change)
-  count(ens_key(ens) .. ':ran', number .. ':' .. state, change)
+-- Notes the record of a job that becomes final. Returns it: `job` may name the hash where `fields` are written in the
+-- same step, `clean` that nothing else is to be left there.
+local function enter(ens, index, id, state, outcome)
+  local number = number_of(ens, outcome.provenance)
+  local entry = {'index', index, 'job', id, 'state', state, 'attempt', outcome.attempt or 0, 'node', outcome.node or '',
+    'started_ms', outcome.started_ms or 0, 'duration_ms', outcome.duration_ms or 0, 'value', outcome.value or '',
+    'error', outcome.error or '', 'fingerprint', outcome.fingerprint or '', 'data', outcome.data or ''}
+  if number ~= '0' then
+    entry[#entry + 1] = 'ran'
+    entry[#entry + 1] = number
+  end
+  local fingerprint = state == 'failed' and (outcome.fingerprint or '') or nil
+  if fingerprint then write('HSETNX', ens_key(ens) .. ':examples', fingerprint, id) end
+  records[#records + 1] = {key = ens_key(ens) .. ':results', entry = entry, ens = ens, state = state, number = number,
+    fingerprint = fingerprint}
+  return records[#records]
+end
+
+-- All that is left in the hash of a malformed job, because stock tools could not read it otherwise.
+local function clean_fields(queue, id, job)
+  local created_at = read('HGET', job_key(id), 'created_at')
+  if not string.find(created_at or '', '^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d+Z$') then created_at = now_iso end
+  local fields = {'origin', queue, 'created_at', created_at, 'data', job.data or '', 'worker_name', job.worker_name or '',
+    'cb_attempt', job.cb_attempt or 0}
+  for _, text in ipairs(job.cb_ens and {'cb_ens', job.cb_ens, 'cb_index', job.cb_index, 'timeout',
+      ensemble(job.cb_ens).timeout or -1} or {}) do
+    fields[#fields + 1] = text
+  end
+  return fields
 end
 
 -- Takes back the record of a job that is final, because it is to run again.
 local function unrecord(queue, id, job)
-  for _, registry in pairs({'finished', 'failed', 'canceled'}) do
-    redis.call('ZREM', 'rq:' .. registry .. ':' .. queue, id)
+  for _, registry in ipairs({'finished', 'failed', 'canceled'}) do
+    later('ZREM', 'rq:' .. registry .. ':' .. queue, id)
   end
-  if job.cb_entry then
+  if job.cb_entry and job.cb_ens then
     local ens = ens_key(job.cb_ens)
-    local entry = redis.call('XRANGE', ens .. ':results', job.cb_entry, job.cb_entry)[1]
-    if entry then
-      local fields = {ran = '0'}
-      for i = 1, #entry[2], 2 do fields[entry[2][i]] = entry[2][i + 1] end
-      count_record(job.cb_ens, fields.state, fields.ran, -1)
-      redis.call('XDEL', ens .. ':results', job.cb_entry)
+    local entry = (read('XRANGE', ens .. ':results', job.cb_entry, job.cb_entry) or {})[1]
+    local fields = {ran = '0'}
+    for i = 1, entry and #entry[2] or 0, 2 do fields[entry[2][i]] = entry[2][i + 1] end
+    if fields.job == id then
+      for _, state in pairs(COUNTER) do
+        if fields.state == state then
+          count_record(job.cb_ens, state, fields.ran, state == 'failed' and fields.fingerprint, -1)
+          break
+        end
+      end
+      write('XDEL', ens .. ':results', job.cb_entry)
     end
-    local spec = hash(ens, 'queue', 'created_at')
-    redis.call('ZADD', 'cb:open:' .. spec.queue, spec.created_at, job.cb_ens)
-    if job.cb_fp and redis.call('HINCRBY', ens .. ':failures', job.cb_fp, -1) <= 0 then
-      redis.call('HDEL', ens .. ':failures', job.cb_fp)
-      redis.call('HDEL', ens .. ':examples', job.cb_fp)
-    end
+    local spec = ensemble(job.cb_ens)
+    write('ZADD', 'cb:open:' .. spec.queue, spec.created_at, job.cb_ens)
   end
-  redis.call('HDEL', job_key(id), 'cb_final', 'cb_entry', 'cb_fp', 'cb_lost', 'cb_output', 'ended_at')
-  redis.call('PERSIST', job_key(id))
+  write('HDEL', job_key(id), 'cb_final', 'cb_entry', 'cb_fp', 'cb_lost', 'cb_output', 'ended_at')
+  write('PERSIST', job_key(id))
+  job.cb_final, job.cb_entry = nil, nil
 end
 
 -- Makes a job final and records it. The caller has checked that it may, and has ended its lease.
 -- outcome: state (an RQ status), owner, node, started_ms, duration_ms, provenance (JSON), value (JSON), error,
 -- fingerprint, rq_return and rq_exception (as rq:results holds them), output (compressed), repeats (whether it runs again).
+-- Of a job of an ensemble that has finished, the record is all that there is of its value.
 local function record(queue, id, job, outcome)
   local key = job_key(id)
   local state = outcome.state
+  local counted = COUNTER[state]
   local ttl
-  if state == 'finished' then ttl = tonumber(job.result_ttl or result_ttl(job)) else ttl = tonumber(job.failure_ttl or FOREVER) end
-  local fields = {'status', state, 'ended_at', now_iso, 'cb_final', outcome.owner or ''}
+  if state == 'finished' then ttl = job.result_ttl or result_ttl(job) else ttl = job.failure_ttl or FOREVER end
+  local clean = job.malformed and counted == 'failed'
+  local fields = clean and clean_fields(queue, id, job) or {}
+  local function field(name, value)
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  field('status', state)
+  field('ended_at', now_iso)
+  field('cb_final', outcome.owner or '')
+  if counted == 'failed' then
+    field('cb_fp', outcome.fingerprint or '')
+    if (outcome.output or '') ~= '' then field('cb_output', outcome.output) end
+  end
   if job.cb_ens then
-    local ens = ens_key(job.cb_ens)
-    local number = number_of(job.cb_ens, outcome.provenance)
-    local entry = redis.call('XADD', ens .. ':results', '*', 'index', job.cb_index, 'job', id,
-      'state', COUNTER[state], 'attempt', job.cb_attempt or 0, 'node', outcome.node or '',
-      'started_ms', outcome.started_ms or 0, 'duration_ms', outcome.duration_ms or 0,
-      'value', outcome.value or '', 'error', outcome.error or '', 'fingerprint', outcome.fingerprint or '',
-      'data', job.data or '', unpack(number ~= '0' and {'ran', number} or {}))
-    count_record(job.cb_ens, COUNTER[state], number, 1)
-    fields[#fields + 1] = 'cb_entry'
-    fields[#fields + 1] = entry
-    if COUNTER[state] == 'failed' then
-      redis.call('HINCRBY', ens .. ':failures', outcome.fingerprint, 1)
-      redis.call('HSETNX', ens .. ':examples', outcome.fingerprint, id)
-    end
+    outcome.attempt, outcome.data = job.cb_attempt, job.data
+    local entry = enter(job.cb_ens, job.cb_index, id, counted, outcome)
+    entry.job, entry.fields, entry.clean = key, fields, clean
+  else
+    if clean then write('DEL', key) end
+    local known_payload, ran = pcall(cjson.decode, outcome.provenance or '')
+    if known_payload and type(ran) == 'table' and type(ran.payload) == 'string' then field('cb_payload', ran.payload) end
+    write('HSET', key, unpack(fields))
   end
-  if COUNTER[state] == 'failed' then
-    fields[#fields + 1] = 'cb_fp'
-    fields[#fields + 1] = outcome.fingerprint or ''
-    if outcome.output and outcome.output ~= '' then
-      fields[#fields + 1] = 'cb_output'
-      fields[#fields + 1] = outcome.output
-    end
-  end
-  if not job.cb_ens and (outcome.provenance or '') ~= '' then
-    fields[#fields + 1] = 'cb_payload'
-    fields[#fields + 1] = cjson.decode(outcome.provenance).payload
-  end
-  redis.call('HSET', key, unpack(fields))
+  local was = job.status
+  job.status, job.cb_final, job.cb_owner = state, outcome.owner or '', nil
   if state == 'canceled' then
     -- A stock tool that cancels takes the id out of the list, whatever cb_past says.
-    if job.cb_past then redis.call('HDEL', key, 'cb_past') end
+    if job.cb_past then write('HDEL', key, 'cb_past') end
     register('canceled', queue, id, -1)
     return
   end
-  final[#final + 1] = {id = id, state = state, was = job.status, ttl = ttl, ens = job.cb_ens}
+  final[#final + 1] = {id = id, state = state, was = was, ttl = ttl, ens = job.cb_ens}
+  local results = 'rq:results:' .. id
   if ttl == 0 then
-    if not outcome.repeats then redis.call('DEL', key, 'rq:results:' .. id) end
+    if not outcome.repeats then write('DEL', key, results) end
     return
   end
   register(REGISTRY[state], queue, id, ttl)
-  local results = 'rq:results:' .. id
-  if state == 'finished' then
-    redis.call('XADD', results, 'MAXLEN', 10, '*', 'type', 1, 'return_value', outcome.rq_return,
+  if counted == 'failed' then
+    write('XADD', results, 'MAXLEN', 10, '*', 'type', 2, 'exc_string', outcome.rq_exception or '',
       'worker_name', job.worker_name or '')
-  else
-    redis.call('XADD', results, 'MAXLEN', 10, '*', 'type', 2, 'exc_string', outcome.rq_exception or '',
+    expire(results, ttl)
+  elseif not job.cb_ens then
+    write('XADD', results, 'MAXLEN', 10, '*', 'type', 1, 'return_value', outcome.rq_return or '',
       'worker_name', job.worker_name or '')
+    expire(results, ttl)
   end
-  expire(results, ttl)
   expire(key, ttl)
 end
 
@@ -255,17 +518,20 @@ end
 
 -- Puts the id of a job that waits into the list, with LPUSH or RPUSH, unless it has stayed there (past.lua).
 local function enlist(queue, id, job, push)
-  local looked = job.cb_ens and redis.call('HGET', ens_key(job.cb_ens), 'looked')
-  if looked and tonumber(looked) > tonumber(job.cb_index) then
-    redis.call('HSET', ens_key(job.cb_ens), 'looked', job.cb_index)
+  local found = job.cb_ens and ensemble(job.cb_ens)
+  if found and found.looked and found.looked > job.cb_index then
+    found.looked = job.cb_index
+    write('HSET', ens_key(job.cb_ens), 'looked', job.cb_index)
   end
-  if not job.cb_past then redis.call(push, 'rq:queue:' .. queue, id) end
+  if not job.cb_past then write(push, 'rq:queue:' .. queue, id) end
+  job.status = 'queued'
 end
 
 -- Puts a job that is not final at the head of the queue.
 local function to_head(queue, id, job)
-  redis.call('HSET', job_key(id), 'status', 'queued')
-  redis.call('HDEL', job_key(id), 'cb_owner')
+  write('HSET', job_key(id), 'status', 'queued')
+  write('HDEL', job_key(id), 'cb_owner')
+  job.cb_owner = nil
   enlist(queue, id, job, 'LPUSH')
 end
 
@@ -273,14 +539,14 @@ end
 -- `limit` of them. Returns whether it was set aside. `exception` is what rq:results holds.
 local function lose(queue, id, job, limit, reason, outcome)
   unlease(queue, id, job)
-  if tonumber(job.cb_attempt or 1) < limit then
-    redis.call('HSET', job_key(id), 'cb_lost', reason)
+  if (job.cb_attempt or 1) < limit then
+    write('HSET', job_key(id), 'cb_lost', reason)
     to_head(queue, id, job)
     return false
   end
   outcome.state = 'failed'
   outcome.owner = job.cb_owner
-  outcome.error = reason .. ' (attempt ' .. job.cb_attempt .. ' of ' .. limit .. ': set aside)'
+  outcome.error = reason .. ' (attempt ' .. (job.cb_attempt or 1) .. ' of ' .. limit .. ': set aside)'
   record(queue, id, job, outcome)
   count('cb:stats', 'jobs_set_aside', 1)
   return true
@@ -288,6 +554,5 @@ end
 
 -- The limit of attempts of a job: its ensemble's, or the given default.
 local function attempt_limit(job, default)
-  local limit = job.cb_ens and redis.call('HGET', ens_key(job.cb_ens), 'max_attempts')
-  return tonumber(limit or default)
+  return job.cb_ens and ensemble(job.cb_ens).max_attempts or default
 end

@@ -2,85 +2,117 @@
 
 local ASKED = {'description', 'origin', 'created_at', 'enqueued_at', 'meta', 'retries_left',
   'success_callback_name', 'success_callback_timeout', 'failure_callback_name', 'failure_callback_timeout',
-  'stopped_callback_name', 'stopped_callback_timeout', 'ttl', 'ended_at'}
-local META, FIRST_CALLBACK = 5, 7
+  'stopped_callback_name', 'stopped_callback_timeout', 'ttl', 'ended_at', 'data', 'result_ttl', 'failure_ttl',
+  'retry_intervals', 'repeats_left', 'repeat_intervals'}
+local TOLD = 12  -- the first of them are told to the worker
+
+-- Retry(max, interval) and Repeat(times, interval): seconds, a JSON list.
+local function intervals(job, name)
+  local readable, list = pcall(cjson.decode, job[name] or '[]')
+  if readable and type(list) == 'number' then list = {list} end
+  local well = readable and type(list) == 'table'
+  for _, seconds in ipairs(well and list or {}) do
+    well = well and type(seconds) == 'number' and seconds >= 0 and seconds <= SECONDS.most
+  end
+  if not well then malform(job, name .. ': should be a JSON list of seconds, got ' .. shown(job[name])) end
+  return well and list or {}
+end
+
+-- All that is checked of a job that is about to start, or has failed.
+local function check_stock(id)
+  local job = load(id, ASKED)
+  if not job.data then malform(job, 'data: is missing') end
+  if #id > 1000 then malform(job, 'its id has ' .. #id .. ' bytes, the limit is 1000') end
+  if string.find(id, '[^\32-\126]') then malform(job, 'its id should be letters, digits, - and _, is ' .. shown(id)) end
+  intervals(job, 'retry_intervals')
+  intervals(job, 'repeat_intervals')
+  for key, kind in pairs({['rq:results:' .. id] = 'stream', [job_key(id) .. ':dependents'] = 'set',
+      ['rq:job::' .. id .. ':dependencies'] = 'set'}) do
+    local there = kind_of(key)
+    if there ~= kind and there ~= 'none' then malform(job, key .. ': should be a ' .. kind .. ', is a ' .. there) end
+  end
+  return job
+end
 
 -- A stock job is about to start: what the worker must know of it, in the order of ASKED; {} for a plain one.
 local function starting(id)
-  local asked = redis.call('HMGET', job_key(id), unpack(ASKED))
-  local ttl, ended_at = asked[#ASKED - 1], asked[#ASKED]
+  local job = check_stock(id)
   -- The ttl is for waiting: a job that has started, or is to run again, does not expire any more.
-  if ttl then
+  if job.ttl then
     local left_ms = redis.call('PTTL', job_key(id))
-    if left_ms > 0 then
-      redis.call('HSET', job_key(id), 'cb_expires', string.format('%.0f', now * 1000 + left_ms))
-    end
+    if left_ms > 0 then write('HSET', job_key(id), 'cb_expires', string.format('%.0f', now * 1000 + left_ms)) end
   end
-  if ttl or (ended_at and ended_at ~= '') then redis.call('PERSIST', job_key(id)) end
-  local function given(i) return asked[i] and asked[i] ~= '' end
-  local plain = not (given(META) or given(FIRST_CALLBACK) or given(FIRST_CALLBACK + 2) or given(FIRST_CALLBACK + 4))
-  return plain and {} or asked
+  if job.ttl or (job.ended_at or '') ~= '' then write('PERSIST', job_key(id)) end
+  local function given(name) return (job[name] or '') ~= '' end
+  if not (given('meta') or given('success_callback_name') or given('failure_callback_name')
+      or given('stopped_callback_name')) then
+    return {}
+  end
+  local told = {}
+  for i = 1, TOLD do told[i] = job[ASKED[i]] or false end
+  return told
 end
 
 -- A job that was claimed goes back without having started: its ttl goes on.
 local function not_started(id)
-  local expires = redis.call('HGET', job_key(id), 'cb_expires')
-  if expires then redis.call('PEXPIREAT', job_key(id), expires) end
+  local expires = load(id, {'cb_expires'}).cb_expires
+  if expires then write('PEXPIREAT', job_key(id), expires) end
 end
 
 -- Queues a job that has ended once more, after `delay` seconds or at once.
 local function queue_again(queue, id, job, delay, at_front)
   local key = job_key(id)
-  local ttl = redis.call('HGET', key, 'ttl')
-  if ttl then redis.call('EXPIRE', key, ttl) else redis.call('PERSIST', key) end
+  local ttl = load(id, {'ttl'}).ttl
+  if ttl and ttl > 0 then write('EXPIRE', key, ttl) else write('PERSIST', key) end
   if delay > 0 then
-    redis.call('HSET', key, 'status', 'scheduled')
-    redis.call('ZADD', 'rq:scheduled:' .. queue, now + delay, id)
+    write('HSET', key, 'status', 'scheduled')
+    write('ZADD', 'rq:scheduled:' .. queue, now + delay, id)
+    job.status = 'scheduled'
   else
-    redis.call('HSET', key, 'status', 'queued', 'enqueued_at', now_iso)
+    write('HSET', key, 'status', 'queued', 'enqueued_at', now_iso)
     enlist(queue, id, job, at_front and 'LPUSH' or 'RPUSH')
   end
 end
 
-local function intervals(text)
-  local readable, list = pcall(cjson.decode, text or '')
-  return readable and type(list) == 'table' and list or {}
-end
-
--- Retry(max, interval): one retry fewer; whether there was one left.
+-- One retry fewer; whether there was one left.
 local function retry_again(queue, id, job)
-  local left = tonumber(job.retries_left or 0)
-  if left <= 0 then return false end
-  local list = intervals(job.retry_intervals)
-  local delay = tonumber(list[math.max(#list - left + 1, 1)] or 0) or 0
-  local at_front = not job.cb_ens and redis.call('HGET', job_key(id), 'enqueue_at_front_on_retry') == '1'
-  redis.call('HSET', job_key(id), 'retries_left', left - 1, 'ended_at', now_iso)
-  redis.call('HDEL', job_key(id), 'cb_owner', 'cb_attempt')
+  local left = job.retries_left or 0
+  if left <= 0 or job.malformed then return false end
+  local list = intervals(job, 'retry_intervals')
+  local delay = list[math.max(#list - left + 1, 1)] or 0
+  local at_front = not job.cb_ens and read('HGET', job_key(id), 'enqueue_at_front_on_retry') == '1'
+  write('HSET', job_key(id), 'retries_left', left - 1, 'ended_at', now_iso)
+  write('HDEL', job_key(id), 'cb_owner', 'cb_attempt')
+  job.cb_owner = nil
   queue_again(queue, id, job, delay, at_front)
   return true
 end
 
--- Repeat(times, interval): how often a job that finishes is still to run.
+local REPEATING = {'repeats_left', 'repeat_intervals'}
+
+-- How often a job that finishes is still to run.
 local function repeats_left(id)
-  return tonumber(redis.call('HGET', job_key(id), 'repeats_left') or 0)
+  return load(id, REPEATING).repeats_left or 0
 end
 
 local function repeat_again(queue, id, job, left)
-  local list = intervals(redis.call('HGET', job_key(id), 'repeat_intervals'))
-  redis.call('HSET', job_key(id), 'repeats_left', left - 1)
+  local list = intervals(load(id, REPEATING), 'repeat_intervals')
+  write('HSET', job_key(id), 'repeats_left', left - 1)
   -- RQ counts intervals from the last repeat to the first (rq/repeat.py: repeat_count).
-  queue_again(queue, id, job, tonumber(list[math.min(left, #list)] or 0) or 0, false)
+  queue_again(queue, id, job, list[math.min(left, #list)] or 0, false)
 end
+
+local SCHEDULED = {'status', 'enqueue_at_front', 'enqueue_at_front_on_retry', 'ended_at', 'cb_ens', 'cb_index', 'cb_past',
+  place = true}
 
 -- Scheduled jobs that are due go to the queue.
 local function queue_due(queue)
   local scheduled = 'rq:scheduled:' .. queue
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, 200)) do
-    redis.call('ZREM', scheduled, id)
-    local job = hash(job_key(id), 'status', 'enqueue_at_front', 'enqueue_at_front_on_retry', 'ended_at', 'cb_ens',
-      'cb_index', 'cb_past')
+  for _, id in ipairs(read('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, 200) or {}) do
+    later('ZREM', scheduled, id)
+    local job = load(id, SCHEDULED)
     if job.status then
-      local ran = job.ended_at and job.ended_at ~= ''
+      local ran = (job.ended_at or '') ~= ''
       queue_again(queue, id, job, 0, job.enqueue_at_front == '1' or (job.enqueue_at_front_on_retry == '1' and ran))
     end
   end

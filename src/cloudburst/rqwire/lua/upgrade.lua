@@ -6,16 +6,15 @@
 -- ARGV: ensemble, digest of the payload, also those that failed (1 or 0).
 -- Returns why not ('' if nothing is against it), how many jobs wait, how many are to be queued again.
 local ens, payload, failed = ARGV[1], ARGV[2], ARGV[3] == '1'
-local key = ens_key(ens)
-local spec = hash(key, 'state', 'sealed', 'running', 'failed')
-if not spec.state then return {'missing', 0, 0} end
+local spec = ensemble(ens)
+if not spec then return {'missing', 0, 0} end
 if spec.state == 'cancelled' then return {'cancelled', 0, 0} end
 if spec.state == 'failed' and not spec.sealed then return {'incomplete', 0, 0} end
-local again = tonumber(failed and spec.failed or redis.call('HGET', key .. ':failures', 'ensemble') or 0)
-local waiting = waiting_of(ens)
-if waiting + again + tonumber(spec.running or 0) <= 0 and spec.state ~= 'submitting' then
-  return {'ended', 0, tonumber(spec.failed or 0)}
-end
-redis.call('HSET', key, 'payload', payload)
-if spec.state == 'failed' then redis.call('HSET', key, 'state', 'open', 'error', '', 'note', '') end
+local hopeless = read('HGET', ens_key(ens) .. ':failures', 'ensemble')
+local again = failed and spec.failed or whole(hopeless, 0, MOST) or 0
+local waiting = waiting_of(spec)
+if waiting + again + spec.running <= 0 and spec.state ~= 'submitting' then return {'ended', 0, spec.failed} end
+write('HSET', ens_key(ens), 'payload', payload)
+if spec.state == 'failed' then write('HSET', ens_key(ens), 'state', 'open', 'error', '', 'note', '') end
+flush()
 return {'', waiting, again}
