@@ -29,8 +29,9 @@ KEPT_FINISHED = 10_000
 GRACE_S = 2
 """How long a function with callbacks may take to notice that its time is over."""
 
-Answer = Literal["recorded", "retried", "repeated", "stale"]
-Return = Literal["returned", "aside", "stale"]
+Answer = Literal["recorded", "retried", "repeated", "stale", "refused"]
+"""``refused``: Redis would not have it, and said why in the log; trying again is no use."""
+Return = Literal["returned", "aside", "stale", "refused"]
 
 
 class Claim(NamedTuple):
