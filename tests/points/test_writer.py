@@ -566,3 +566,81 @@ def test_whatever_happens_no_point_is_lost_or_doubled(endpoint, misbehaving, tmp
     assert not [n for n in jobs if is_bad(n) and states[n] == "acknowledged"]
     expected = sorted(value for n in jobs if not is_bad(n) for value in values_of(n))
     assert sorted(endpoint.values()) == expected
+
+
+# -- summaries, large submissions, damage -----------------------------------------------------------------
+
+
+def test_a_summary_that_is_refused_is_told_and_costs_nothing_else(endpoint, writing):
+    endpoint.start()
+    write = writing(endpoint.login, patience_s=10)
+    write.submit(b'result peak="high" 1\n', "0")
+    write.answer("0")
+
+    write.writer.submit([lines(1)], "1", summary=b"result peak=1 2\n")
+    write.writer.submit([], "2", summary=b"result peak=2 3\n")
+    write.writer.submit([b"m v=1i 9\n"], "3", summary=b"result other=3 4\n")
+
+    for token in ("1", "2"):
+        assert write.answer(token).state == "acknowledged"
+        assert "already exists as type string" in write.answer(token).refused_summary
+    assert write.answer("3").state == "rejected"
+    assert write.answer("3").refused_summary == ""
+
+
+def test_a_large_submission_is_read_as_it_is_written_and_lets_others_pass(misbehaving, writing):
+    write = writing(misbehaving.login, patience_s=10)
+    read: list[int] = []
+
+    def pieces() -> Iterator[bytes]:
+        for i in range(20):
+            read.append(i)
+            yield b'm v="%0400000d" %d\n' % (i, i)
+
+    def reply(to: Write) -> None:
+        if len(misbehaving.bodies) == 2:
+            write.writer.submit([b"small v=1 1\n"], "small")
+        to.reply(204)
+
+    misbehaving.behave = reply
+    write.writer.submit(pieces(), "large")
+
+    assert write.answer("large").state == "acknowledged"
+    first = next(i for i, body in enumerate(misbehaving.bodies) if b"small" in body)
+    assert first < 8
+    assert sum(body.count(b"\n") for body in misbehaving.bodies if b"m v=" in body) >= 20
+
+
+def test_points_that_cannot_be_read_again_are_rejected_and_others_are_not(endpoint, writing):
+    endpoint.start()
+    write = writing(endpoint.login, patience_s=10)
+
+    def broken() -> Iterator[bytes]:
+        yield lines(0)
+        yield lines(1)
+        raise OSError(5, "Input/output error")
+
+    write.writer.submit(broken(), "0")
+    write.submit(lines(5), "1")
+
+    assert write.states(2) == ["rejected", "acknowledged"]
+    assert "Input/output error" in write.answer("0").message
+
+
+def test_damaged_files_in_the_spool_hold_up_nothing(endpoint, writing, tmp_path):
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    damaged = [b"", b"m v=1", b"\xff\x00\xfe" * 100, b"m v=1 1\nm v=", b'm v="never ends\n', b"\0" * 5000]
+    for i, content in enumerate(damaged):
+        (spool / f"{i:012d}.lp").write_bytes(content)
+    (spool / f"{len(damaged):012d}.lp").mkdir()
+    (spool / f"{len(damaged) + 1:012d}.lp").symlink_to("/nowhere")
+    (spool / f"{len(damaged) + 2:012d}.lp").write_bytes(lines(7))
+    (spool / "7.lp").write_bytes(lines(8))
+    endpoint.start()
+
+    write = writing(endpoint.login)
+
+    wait_until(lambda: {7, 8} <= set(endpoint.values()), 20, "the good files to arrive")
+    write.submit(lines(9), "0")
+    assert write.states(1) == ["acknowledged"]

@@ -1,8 +1,9 @@
 """Slots whose executors are played by a program that says what it is told to: a job is a list of steps.
 
-``["frame", kind, body]`` is sent as a frame, ``["raw", bytes]`` as it is; in both, ``@ORDER@`` becomes the
-job's number, and texts stand for bytes (Latin-1). ``["close"]`` closes the socket, ``["exit", status]`` and
-``["kill", signal]`` end the process, ``["flood"]`` never ends, ``["print", text]`` is output.
+``["frame", kind, body]`` is sent as a frame, ``["raw", bytes]`` as it is; ``@ORDER@`` becomes the number of
+the job, and texts stand for bytes (Latin-1). ``["points", count]`` sends that many times ``LINES``.
+``["close"]`` closes the socket, ``["exit", status]`` and ``["kill", signal]`` end the process, ``["flood"]``
+never ends, ``["print", text]`` is output. ``["after", path, bytes]`` sends these once there is such a file.
 """
 
 from __future__ import annotations
@@ -22,8 +23,13 @@ from cloudburst.worker.runtime import Runtime
 from cloudburst.worker.slots import Slots
 
 PLAYER = """#!{python} -SE
-import json, os, socket, struct, sys, time
+import json, os, socket, struct, sys, threading, time
+def after(path, text):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    control.sendall(text.encode("latin-1"))
 control, queue = (socket.socket(fileno=int(fd)) for fd in sys.argv[2:4])
+LINES = b"".join(b"m v=%d %d\\n" % (i, i) for i in range(50_000))
 while True:
     message = queue.recv(1 << 20)
     if not message:
@@ -42,6 +48,9 @@ while True:
                 control.sendall(body)
             except OSError:
                 os._exit(1)
+        elif step == "points":
+            for _ in range(*args):
+                control.sendall(struct.pack(">IB", len(LINES), ord("P")) + LINES)
         elif step == "close":
             control.close()
         elif step == "exit":
@@ -50,10 +59,14 @@ while True:
             os.kill(os.getpid(), *args)
         elif step == "print":
             os.write(1, args[0].encode())
+        elif step == "after":
+            threading.Thread(target=after, args=args, daemon=True).start()
         elif step == "flood":
             while True:
                 control.sendall(b"P" * 65536)
 """
+
+LINES = b"".join(b"m v=%d %d\n" % (i, i) for i in range(50_000))
 
 HEADER = {"state": "finished", "started": 0.0, "duration": 0.001, "order": "@ORDER@", "rss_mb": 10}
 """A good one, but for the time."""
@@ -69,7 +82,7 @@ def ended(value: str = "null", **changes: object) -> list[object]:
 class Playing:
     """Slots, and what has become of the claims that were handed to them."""
 
-    def __init__(self, directory: Path, slots: int = 2) -> None:
+    def __init__(self, directory: Path, slots: int = 2, state: Path | None = None) -> None:
         player = directory / "bin" / "player"
         player.parent.mkdir(parents=True)
         player.write_text(PLAYER.format(python=sys.executable))
@@ -77,7 +90,7 @@ class Playing:
         self.runtime = Runtime(
             "digest", directory, player, PayloadSettings(), Provenance("p", "e", "3.11", "linux", "0")
         )
-        config = WorkerConfig("", "", "", "", "", "", "", directory / "state", slots)
+        config = WorkerConfig("", "", "", "", "", "", "", state or directory / "state", slots)
         self.selector = selectors.DefaultSelector()
         self.recorder = Recorder(None)
         config.state_dir.mkdir(exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import os
@@ -20,7 +21,7 @@ from cloudburst.worker import replies
 from cloudburst.worker.inside import frames
 from cloudburst.worker.process import ExecutorProcess
 from tests.wait import wait_until
-from tests.worker.playing import HEADER, Playing, ended
+from tests.worker.playing import HEADER, LINES, Playing, ended
 
 
 @pytest.fixture
@@ -268,6 +269,74 @@ def test_an_idle_executor_that_says_something_is_ended(playing):
 
     playing.until(lambda: next(iter(playing.slots)).executor is None)
     assert playing.run(ended("1")).value == b"1"
+
+
+def test_an_executor_that_speaks_while_it_has_no_slot_is_not_used_again(playing, tmp_path):
+    """A thread that a job has left behind must not cost a later job its record."""
+    go = tmp_path / "go"
+    playing.run(ended(), ["after", str(go), "zzzzzz"])
+    (slot, _) = playing.slots
+    first = slot.executor
+    assert first is not None
+    own, playing.runtime = playing.runtime, dataclasses.replace(playing.runtime, digest="another")
+    playing.run(ended())
+    go.touch()
+    wait_until(lambda: not first.silent(), what="it to speak")
+    playing.runtime = own
+
+    assert playing.run(ended("1")).value == b"1"
+    assert slot.executor is not first
+
+
+# -- points -----------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_writes_more_points_than_a_job_may_fails_and_says_so(playing, monkeypatch):
+    monkeypatch.setattr(frames, "POINTS_LIMIT", 2 << 20)
+
+    outcome = playing.run(["points", 5])
+
+    assert outcome.fingerprint == "points"
+    assert outcome.error == "stopped: it wrote more than 2 MiB of points, the most that a job may"
+
+
+def test_points_of_a_running_job_lie_on_disk_when_they_are_many(playing):
+    claim = playing.claim(["points", 40])
+    before = psutil.Process().memory_info().rss
+    playing.hand_over(claim)
+    (slot, _) = playing.slots
+    playing.until(lambda: slot.points is not None and slot.points.size == 40 * len(LINES))
+
+    assert psutil.Process().memory_info().rss - before < 16 << 20
+    assert b"".join(slot.points.pieces()) == LINES * 40
+
+
+def test_points_for_which_the_disk_has_no_room_cost_an_attempt(tmp_path, small_disk):
+    playing = Playing(tmp_path, state=small_disk(8 << 20) / "state")
+    claim = playing.claim(["points", 20])
+    playing.hand_over(claim)
+
+    assert "could not be kept on the node's disk (No space left on device)" in playing.loss(claim).reason
+    playing.slots.close()
+
+
+def test_jobs_that_overwrite_each_others_points_are_told_once(playing):
+    def wrote(*series: tuple[str, int, int]) -> list[object]:
+        return ended(series={name: [first, last] for name, first, last in series})
+
+    playing.run(wrote(("p,zone=north", 0, 10), ("q", 0, 10)))
+    playing.run(wrote(("p,zone=north", 11, 20), ("r", 5, 5)))
+    assert not playing.recorder.warnings
+    for _ in range(2):
+        playing.run(wrote(("p,zone=north", 20, 30)))
+
+    assert list(playing.recorder.warnings) == [
+        (
+            "e",
+            "jobs 2 and 3 wrote the same series p,zone=north at the same times: only the later values are "
+            "kept; give each job a tag of its own",
+        )
+    ]
 
 
 # -- leaks ------------------------------------------------------------------------------------------------

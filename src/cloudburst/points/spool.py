@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+from cloudburst.log import Repeats
 from cloudburst.points.batch import first_batch
 
 log = logging.getLogger(__name__)
@@ -31,8 +33,9 @@ class Spool:
         for unfinished in directory.glob("*.tmp"):
             unfinished.unlink()
         names = self._names()
-        self._next = int(Path(names[-1]).stem) + 1 if names else 0
+        self._next = _number(names[-1]) + 1 if names else 0
         self._lock = threading.Lock()
+        self._repeats = Repeats()
         self._bytes = sum((directory / name).stat().st_size for name in names)
         self._count = len(names)
 
@@ -72,27 +75,50 @@ class Spool:
             paths = [self._directory / name for name in self._names()]
             if not paths:  # somebody has deleted them
                 self._bytes = self._count = 0
-        contents = first_batch(path.read_bytes() for path in paths)
-        return list(zip(paths, contents, strict=False))
+        files: list[Path] = []
+        contents = first_batch(self._read(paths, files))
+        return list(zip(files, contents, strict=False))
 
-    def remove(self, path: Path) -> None:
-        """Forget a file: its lines are in the database."""
+    def _read(self, paths: list[Path], files: list[Path]) -> Iterator[bytes]:
+        """The contents of those that can be read, which go into ``files``; others are put aside."""
+        for path in paths:
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                log.error("points: %s is put aside, it cannot be read: %s", path, error)
+                self.remove(path, aside=True)
+                continue
+            files.append(path)
+            yield content
+
+    def remove(self, path: Path, *, aside: bool = False) -> None:
+        """Forget a file: its lines are in the database, or cannot be read and are left ``aside``."""
         with self._lock:
             self._bytes -= path.stat().st_size
-            path.unlink()
+            if aside:
+                path.rename(path.with_suffix(".damaged"))
+            else:
+                path.unlink()
             self._count -= 1
 
     def refuse(self, lines: bytes, reason: str) -> None:
         """Put lines aside that the database will never take; only the first so many are kept."""
         path = self._directory / REFUSED
-        log.error("points: the database refuses spooled points for good, see %s: %s", path, reason)
-        with path.open("ab") as file:
-            if file.tell() + len(lines) <= REFUSED_LIMIT_BYTES:
-                file.write(f"# {reason}\n".encode() + lines.rstrip(b"\n") + b"\n")
+        if times := self._repeats.worth_saying("refused"):
+            text = "points: the database refuses spooled points for good (%s so far), see %s: %s"
+            log.error(text, f"{times:,}", path, reason)
+        try:
+            with path.open("ab") as file:
+                if file.tell() + len(lines) <= REFUSED_LIMIT_BYTES:
+                    file.write(f"# {reason}\n".encode("utf-8", "replace") + lines.rstrip(b"\n") + b"\n")
+        except OSError as error:  # a full disk gets no emptier by waiting for it
+            log.error("points: cannot keep what is refused: %s", error)
 
     def _names(self) -> list[str]:
-        names = (Path(entry.name) for entry in os.scandir(self._directory))
-        return sorted(name.name for name in names if name.suffix == SUFFIX and name.stem.isdecimal())
+        with os.scandir(self._directory) as entries:
+            files = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        ours = [name for name in files if name.endswith(SUFFIX) and name.removesuffix(SUFFIX).isdecimal()]
+        return sorted(ours, key=_number)
 
     def _sync(self) -> None:
         directory = os.open(self._directory, os.O_RDONLY)
@@ -100,3 +126,7 @@ class Spool:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def _number(name: str) -> int:
+    return int(name.removesuffix(SUFFIX))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -11,6 +12,8 @@ from cloudburst.worker.provision import Provisioner
 from cloudburst.worker.runtime import Runtime, Unusable
 from cloudburst.worker.slot import Slot
 from cloudburst.worker.slots import Slots
+
+log = logging.getLogger(__name__)
 
 PAUSE_S = 0.002
 """While executors have enough to do for longer, the worker rests: fewer turns, each with more jobs."""
@@ -102,26 +105,42 @@ class Placing:
 
     def take(self, claims: list[Claim], *, plenty: bool) -> None:
         """Take over new claims; ``plenty``: many more jobs wait in the queue."""
-        self._slots.waiting += claims
+        for claim in claims:
+            if claim.malformed:
+                self._slots.refuse(claim)
+            else:
+                self._slots.waiting.append(claim)
         self._plenty = plenty
 
     def dispatch(self) -> None:
         """Hand claims to executors, in order, as payloads are ready; fail those whose payload cannot be."""
         late, per_slot = self._late(), self._kept_per_slot()
         self._share(late, per_slot)
-        left: list[Claim] = []
+        claims, self._slots.waiting = self._slots.waiting, []
         self._hold_until = math.inf
-        for place, claim in enumerate(self._slots.waiting):
-            ready = self._provisioner.get(claim.payload, claim.ensemble, since=claim.claimed_at)
-            if ready is None or self._is_for_others(ready):
-                if not self._give_back(claim):
-                    left.append(claim)
-            elif isinstance(ready, Unusable):
-                self._slots.fail(claim, ready)
-            elif not self._place(claim, ready, late, per_slot):
-                left += self._slots.waiting[place:]
-                break
-        self._slots.waiting = left
+        for place, claim in enumerate(claims):
+            try:
+                placed = self._dispatch(claim, late, per_slot)
+            except Exception as error:
+                # Whatever it is, no other job may suffer from it.
+                log.exception("%s: cannot be started", claim.job_id)
+                self._slots.cannot_start(claim, f"{type(error).__name__}: {error}")
+                continue
+            if not placed:
+                self._slots.waiting += claims[place:]
+                return
+
+    def _dispatch(self, claim: Claim, late: list[Slot], per_slot: int) -> bool:
+        """Do with a claim what can be done now; False if those behind it can only wait with it."""
+        ready = self._provisioner.get(claim.payload, claim.ensemble, since=claim.claimed_at)
+        if ready is None or self._is_for_others(ready):
+            if not self._give_back(claim):
+                self._slots.waiting.append(claim)
+        elif isinstance(ready, Unusable):
+            self._slots.fail(claim, ready)
+        else:
+            return self._place(claim, ready, late, per_slot)
+        return True
 
     def _give_back(self, claim: Claim) -> bool:
         """Return a claim whose payload takes longer; whether it is time to. What has begun is kept."""

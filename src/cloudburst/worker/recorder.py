@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Mapping
 from itertools import islice
@@ -116,7 +117,9 @@ class Recorder:
         for answer in finished:
             outcome = self._outcomes.popleft()
             self.recorded += answer == "recorded"
-            if answer == "stale":
+            if answer == "refused":
+                self._refused_by_redis(outcome.claim, again=outcome.fingerprint == REFUSED)
+            elif answer == "stale":
                 log.warning("%s: discarded, its lease was lost", outcome.claim.job_id)
             elif outcome.state != "finished":
                 what = f"{outcome.state} ({answer})"
@@ -124,9 +127,21 @@ class Recorder:
                     log.info("%s %s: %s", outcome.claim.job_id, so_far, outcome.error)
         for answer_ in given_back:
             loss = self._losses.popleft()
+            if answer_ == "refused":
+                self._refused_by_redis(loss.claim, again=False)
             what = f"lost in attempt {loss.claim.attempt} ({answer_})"
             if loss.reason and (so_far := self._worth_saying(loss.claim, loss.fingerprint, what)):
                 log.warning("%s %s: %s", loss.claim.job_id, so_far, loss.reason)
+
+    def _refused_by_redis(self, claim: Claim, *, again: bool) -> None:
+        """Redis does not take how a job has ended: let it fail, with nothing of what it said."""
+        if again:
+            log.error("%s: not even that it failed can be recorded; its lease will run out", claim.job_id)
+            return
+        error = "how the job ended could not be recorded: Redis refuses it (the worker's log says why)"
+        self._outcomes.append(
+            Outcome(claim, "failed", time.time(), 0.0, error=error, fingerprint=REFUSED, traceback=error)
+        )
 
     def _worth_saying(self, claim: Claim, fingerprint: str, what: str) -> str:
         """What has happened to a job, if it is the first of its kind in its ensemble, the 10th ... time."""

@@ -117,10 +117,12 @@ def _reply(kind: int, body: bytes) -> Reply:
         if not _is_own(body) or body.count(b"\n") > 1:
             raise Disturbed(f"a summary that is none: {body[:100]!r}")
         return Summary(body)
-    if len(body) > frames.LINE_LIMIT or b"\n" + _OWN in b"\n" + body:
-        for line in parse.whole_lines(body):
-            if len(line) > frames.LINE_LIMIT or _is_own(line):
-                raise Disturbed(f"a line of {len(line):,} bytes: {line[:100]!r}")
+    if len(body) > frames.LINE_LIMIT:
+        longest = max(body.split(b"\n"), key=len)
+        if len(longest) > frames.LINE_LIMIT:
+            raise Disturbed(f"a line of {len(longest):,} bytes: {longest[:100]!r}")
+    if b"\n" + _OWN in b"\n" + body and any(map(_is_own, parse.whole_lines(body))):
+        raise Disturbed(f"points of the measurement {names.MEASUREMENT_RESULT}, which is CloudBurst's own")
     return Points(body)
 
 

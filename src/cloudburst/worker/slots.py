@@ -121,10 +121,9 @@ class Slots:
                 self._put_away(slot)
                 self._equip(slot, runtime)
             return slot.hand_over(claim)
-        except OSError as error:  # no memory, no processes, no disk: the node's fault, another may do better
+        except OSError as error:  # no memory, no processes, no disk
             log.error("slot %d: cannot start a job: %s", slot.number, error)
-            verdict = Verdict("start", f"its executor could not be started ({error})", "is lost")
-            self._recorder.lost(Attempt(claim, time.time()).loss(verdict))
+            self.cannot_start(claim, str(error))
             return True
 
     def _put_away(self, slot: Slot) -> None:
@@ -154,6 +153,25 @@ class Slots:
         )
         self._recorder.ended(outcome)
         self._hopeless(claim, text)
+
+    def refuse(self, claim: Claim) -> None:
+        """Record that a job cannot be run as it stands in Redis."""
+        self._recorder.ended(
+            Outcome(
+                claim,
+                "failed",
+                time.time(),
+                0.0,
+                error=claim.malformed,
+                fingerprint="malformed",
+                traceback=claim.malformed,
+            )
+        )
+
+    def cannot_start(self, claim: Claim, why: str) -> None:
+        """Return a claim that cannot be started here: the node's fault, another may do better."""
+        verdict = Verdict("start", f"its executor could not be started ({why})", "is lost")
+        self._recorder.lost(Attempt(claim, time.time()).loss(verdict))
 
     def _start_executor(self, runtime: Runtime, *, stands_in: bool = False) -> ExecutorProcess:
         directory = self._directory / str(next(self._numbers))
@@ -194,6 +212,9 @@ class Slots:
         except Disturbed as what:
             log.warning("slot %d: its executor has said %s", slot.number, what)
             self._end(slot, Verdict.disturbed(what))
+        except Exception as error:
+            log.exception("slot %d: its executor cannot be listened to", slot.number)
+            self._end(slot, Verdict("worker", f"the worker did not understand it ({error})", "is lost"))
         else:
             if slot.executor.hung_up:
                 self._hung_up(slot, slot.executor)

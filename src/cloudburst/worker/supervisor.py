@@ -295,7 +295,10 @@ class Worker:
             except redis.RedisError as reason:
                 log.warning("ensemble %s: cannot tell that it failed: %s", claim.ensemble, reason)
 
-        threading.Thread(target=fail, name="fail", daemon=True).start()
+        try:
+            threading.Thread(target=fail, name="fail", daemon=True).start()
+        except RuntimeError as reason:  # no thread to be had: the next job that fails like this tries again
+            log.warning("ensemble %s: cannot tell that it failed: %s", claim.ensemble, reason)
 
     def _warn(self) -> None:
         while self._recorder.warnings:
