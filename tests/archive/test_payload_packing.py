@@ -6,10 +6,13 @@ import os
 import socket
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cloudburst import archive
+from cloudburst.archive import listing, packing
+from cloudburst.archive.listing import portable_name
 from cloudburst.errors import PayloadError
 
 PIPFILE = '[packages]\nsix = "*"\n'
@@ -215,6 +218,68 @@ class TestRefused:
         write(model, ".cloudburstignore", "mylib/\n")
 
         assert "[packages] mylib: the payload has no package at 'mylib'" in self.refusal(model, target)
+
+    @pytest.mark.parametrize("name", ["cloudburst.py", "cloudburst/__init__.py", "cloudburst/results.py"])
+    def test_a_module_that_hides_cloudbursts_own(self, model: Path, target: Path, name: str) -> None:
+        write(model, name)
+
+        assert f"{name}: hides CloudBurst's own module" in self.refusal(model, target)
+
+    def test_a_function_of_the_program_that_runs_jobs(self, model: Path, target: Path) -> None:
+        write(model, "__main__.py", "def work(params): pass\n")
+
+        assert archive.build(model, target, function="worker.work").files > 2  # it may be there
+        with pytest.raises(PayloadError, match="__main__ is the program that runs jobs"):
+            archive.build(model, target, function="__main__.work")
+
+    @pytest.mark.parametrize(
+        ("names", "says"),
+        [
+            (["ü" * 127 + "x.csv"], "longer than 255 bytes: shorten it"),
+            (["d" * 200] * 6, "longer than 1,024 bytes with its folders: shorten it"),
+            (["d"] * 700, "longer than 1,024 bytes with its folders: shorten it"),
+        ],
+    )
+    def test_names_that_some_system_does_not_take(
+        self, model: Path, target: Path, names: list[str], says: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if len(names) == 1:  # this one takes no such file either
+            with pytest.raises(PayloadError, match=says):
+                portable_name(names[0])
+            return
+        monkeypatch.chdir(model)
+        for name in names:
+            os.mkdir(name)
+            os.chdir(name)
+        Path("data.csv").touch()
+
+        assert says in self.refusal(model, target)
+
+    def test_a_file_that_grows_while_it_is_packed(
+        self, model: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        log = write(model, "run.log", "line\n")
+        listed = packing.members
+
+        def then_it_grows(*arguments: Any, **options: Any) -> Any:
+            found = listed(*arguments, **options)
+            log.write_text("line\nanother\n")
+            return found
+
+        monkeypatch.setattr(packing, "members", then_it_grows)
+
+        assert "run.log: changes while it is packed" in self.refusal(model, target)
+
+    def test_far_too_many_files_are_not_all_looked_at(
+        self, model: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(listing, "FILES_LOOKED_AT", 50)
+        monkeypatch.setattr(packing, "FILES_LOOKED_AT", 50)
+        monkeypatch.setattr(packing, "FILES_LIMIT", 20)
+        for number in range(60):
+            write(model, f"data/{number}.csv")
+
+        assert "50 or more files, at most 20 are allowed" in self.refusal(model, target)
 
     def test_no_module(self, model: Path, target: Path) -> None:
         (model / "worker.py").unlink()

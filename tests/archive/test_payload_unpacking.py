@@ -211,6 +211,28 @@ class TestArchivesOfOthers:
         self.assert_unpacked(tmp_path / "worker.zip", tmp_path / "payload")
         assert {".git", ".venv", "__pycache__"}.isdisjoint(os.listdir(tmp_path / "payload"))
 
+    @pytest.mark.parametrize("prefix", ["./", ".\\", "./model/"])
+    def test_with_a_dot_before_its_names(self, tmp_path: Path, prefix: str) -> None:
+        with zipfile.ZipFile(tmp_path / "worker.zip", "w") as file:
+            file.writestr("./", "")
+            for name in ("Pipfile", "worker.py", "data/a.csv"):
+                file.writestr(f"{prefix}{name}", "")
+
+        archive.extract(tmp_path / "worker.zip", tmp_path / "payload")
+
+        found = sorted(str(p.relative_to(tmp_path / "payload")) for p in (tmp_path / "payload").rglob("*.*"))
+        assert found == ["data/a.csv", "worker.py"]
+
+    @pytest.mark.parametrize("name", ["x" * 256, "d/" * 600 + "x", "/".join(["d" * 200] * 6)])
+    def test_with_names_that_no_disk_takes_is_refused_as_a_payload(self, tmp_path: Path, name: str) -> None:
+        with zipfile.ZipFile(tmp_path / "worker.zip", "w") as file:
+            file.writestr("Pipfile", "")
+            file.writestr(name, "")
+
+        with pytest.raises(PayloadError, match=r"longer than (255|1,024) bytes"):
+            archive.extract(tmp_path / "worker.zip", tmp_path / "payload")
+        assert not (tmp_path / "payload").exists()
+
     def test_with_files_beside_the_folder_of_the_pipfile_is_refused(self, tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "worker.zip", "w") as file:
             file.writestr("model/Pipfile", PIPFILE)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloudburst.cli import job_files
@@ -160,6 +160,7 @@ def test_it_says_what_columns_were_taken_for_and_why() -> None:
     ]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=1))
 def test_whatever_the_cells_text_comes_back_as_it_was_and_numbers_as_large(cells: list[str]) -> None:
     try:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloudburst.errors import EnsembleError
@@ -116,6 +116,7 @@ def test_what_is_nested_too_deep_for_any_python_to_read_it_back() -> None:
             encode_description(description, 0)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(
         st.text(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cloudburst.archive.listing import Member
@@ -19,6 +19,7 @@ def run(directory: Path, members: Sequence[Member], function: str | None) -> Non
     """PayloadError when the payload in ``directory`` cannot run, or has no such function."""
     by_name = {member.name: member for member in members}
     pipfile = _pipfile(directory, by_name)
+    _refuse_own_names(by_name)
     modules = {name: member for name, member in by_name.items() if name.endswith(".py")}
     if not modules:
         raise PayloadError(f"{directory}: no Python module (a file such as worker.py with your function)")
@@ -40,6 +41,13 @@ def _pipfile(directory: Path, by_name: dict[str, Member]) -> Table:
         _, locked = read_lock(lock.path.read_bytes())
         local_packages(locked, by_name.__contains__, "Pipfile.lock")
     return pipfile
+
+
+def _refuse_own_names(names: Iterable[str]) -> None:
+    """A module that hides CloudBurst's own would have ``from cloudburst import results`` fail in each job."""
+    for name in names:
+        if name == "cloudburst.py" or name.startswith("cloudburst/"):
+            raise PayloadError(f"{name}: hides CloudBurst's own module from your code: rename it")
 
 
 def _needs_newer_python(pipfile: Table) -> bool:
@@ -76,6 +84,11 @@ def _check_function(function: str, modules: dict[str, Member]) -> None:
     parts = function.split(".")
     if len(parts) == 1 or not all(part.isidentifier() for part in parts):
         raise PayloadError(f"function {function!r}: give module and function, such as worker.work")
+    if parts[0] == "__main__":
+        raise PayloadError(
+            f"function {function!r}: __main__ is the program that runs jobs, and none of yours: rename the "
+            f"module"
+        )
     for length in range(len(parts) - 1, 0, -1):
         path = "/".join(parts[:length])
         name = next((name for name in (f"{path}.py", f"{path}/__init__.py") if name in modules), None)

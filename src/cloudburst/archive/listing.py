@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import unicodedata
@@ -11,6 +12,15 @@ from pathlib import Path
 
 from cloudburst.archive.ignoring import Ignored, ignored_in
 from cloudburst.errors import PayloadError
+
+FILES_LOOKED_AT = 100_000
+"""A home directory has millions; more than a payload may have is enough to say so."""
+
+NAME_LIMIT_BYTES = 255
+"""What file systems take."""
+
+PATH_LIMIT_BYTES = 1024
+"""What systems take, less the path of the folder that a node unpacks it to."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,7 @@ def members(directory: Path, *, without: Path) -> list[Member]:
     Symbolic links stand for the files they point to, as long as these are in the tree (PayloadError).
     """
     root = directory.resolve()
-    found = list(_walk(root, root, "", ignored_in(root), (root,)))
+    found = list(itertools.islice(_walk(root, root, "", ignored_in(root), (root,)), FILES_LOOKED_AT))
     chosen = [member for member in found if member.path != without.resolve()]
     refuse_clashes([member.name for member in chosen])
     return sorted(chosen, key=lambda member: member.name)
@@ -47,7 +57,13 @@ def portable_name(raw: str) -> str:
     if "\\" in name:
         raise PayloadError(f"file name {raw!r}: a backslash separates folders on some systems: rename it")
     if name.startswith("/") or name[1:2] == ":" or {"", ".", ".."} & set(name.split("/")):
-        raise PayloadError(f"file name {raw!r}: leads out of the payload")
+        raise PayloadError(f"file name {raw!r:.200}: leads out of the payload")
+    if max(len(part.encode()) for part in name.split("/")) > NAME_LIMIT_BYTES:
+        raise PayloadError(f"file name {raw!r:.100}...: longer than {NAME_LIMIT_BYTES} bytes: shorten it")
+    if len(name.encode()) > PATH_LIMIT_BYTES:
+        raise PayloadError(
+            f"file name {raw!r:.100}...: longer than {PATH_LIMIT_BYTES:,} bytes with its folders: shorten it"
+        )
     return name
 
 
@@ -78,6 +94,7 @@ def _walk(
         path = _inside(root, Path(entry.path), name) if entry.is_symlink() else Path(entry.path)
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
+            portable_name(name)
             if path in above:
                 raise PayloadError(f"{name}: a link to a folder that holds it: remove the link")
             yield from _walk(root, path, f"{name}/", ignored, (*above, path))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloudburst.archive import checks
-from cloudburst.archive.listing import Member, members
+from cloudburst.archive.listing import FILES_LOOKED_AT, Member, members
 from cloudburst.errors import PayloadError
 
 SIZE_LIMIT_BYTES = 256 * 1024 * 1024
@@ -54,7 +53,7 @@ def build(
         checks.run(directory, chosen, function)
         return _write(chosen, target)
     except OSError as error:
-        raise PayloadError(f"{error.filename or target}: {error.strerror}") from error
+        raise PayloadError(f"{error.filename or target}: {error.strerror or error}") from error
 
 
 def digest(path: Path) -> str:
@@ -67,8 +66,9 @@ def _refuse_excess(directory: Path, chosen: Sequence[Member], limit_bytes: int) 
     if not chosen:
         raise PayloadError(f"{directory}: holds no files: a payload needs a Pipfile and a Python module")
     if len(chosen) > FILES_LIMIT:
+        counted = f"{FILES_LOOKED_AT:,} or more" if len(chosen) >= FILES_LOOKED_AT else f"{len(chosen)}"
         raise PayloadError(
-            f"{directory}: {len(chosen)} files, at most {FILES_LIMIT} are allowed: "
+            f"{directory}: {counted} files, at most {FILES_LIMIT} are allowed: "
             f"leave some out with a .cloudburstignore file"
         )
     total = sum(member.size for member in chosen)
@@ -102,8 +102,12 @@ def _add(archive: zipfile.ZipFile, member: Member) -> None:
     info.create_system = 3  # Unix, on every system, so that the mode counts
     info.external_attr = (0o100755 if member.executable else 0o100644) << 16
     info.file_size = member.size
+    size = 0
     with member.path.open("rb") as source, archive.open(info, "w") as packed:
-        shutil.copyfileobj(source, packed, _CHUNK)
+        while size <= member.size and (chunk := source.read(_CHUNK)):
+            size += packed.write(chunk)
+    if size != member.size:
+        raise PayloadError(f"{member.name}: changes while it is packed: wait until nothing writes to it")
 
 
 def _mib(size: int) -> str:

@@ -89,11 +89,14 @@ def _refuse_huge_directory(archive: Path) -> None:
 
 def _members(file: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """The files to unpack by their path relative to the folder that holds the Pipfile."""
-    found = [
-        (_safe_name(info), info)
+    files = [
+        info
         for info in file.infolist()
         if not info.is_dir() and TOOL_FOLDERS.isdisjoint(_slashes(info.filename).split("/"))
     ]
+    # As tar does, some archivers write ./Pipfile.
+    dotted = bool(files) and all(_slashes(info.filename).startswith("./") for info in files)
+    found = [(_safe_name(info, "./" if dotted else ""), info) for info in files]
     if len(found) > FILES_LIMIT:
         raise PayloadError(f"{len(found)} files, at most {FILES_LIMIT} are allowed")
     names = [name for name, _ in found]
@@ -107,10 +110,10 @@ def _slashes(name: str) -> str:
     return name.replace("\\", "/")
 
 
-def _safe_name(info: zipfile.ZipInfo) -> str:
+def _safe_name(info: zipfile.ZipInfo, before: str) -> str:
     if "\0" in info.orig_filename:
         raise PayloadError(f"file name {info.orig_filename!r}: has control characters: rename it")
-    name = portable_name(_slashes(info.filename))
+    name = portable_name(_slashes(info.filename).removeprefix(before))
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind == stat.S_IFLNK:
         raise PayloadError(f"{name}: a symbolic link: pack the file itself ('zip -r' without '-y' does)")

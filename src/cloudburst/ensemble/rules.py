@@ -19,6 +19,10 @@ def check(spec: EnsembleSpec) -> None:
     parts = spec.function.split(".")
     if len(parts) == 1 or not all(part.isidentifier() for part in parts):
         raise EnsembleError(f"function {spec.function!r:.100}: give module and function, such as worker.work")
+    if parts[0] == "__main__":
+        raise EnsembleError(
+            f"function {spec.function!r:.100}: __main__ is the program that runs jobs: rename the module"
+        )
     if spec.retries < 0:
         raise EnsembleError(f"retries: should not be negative, got {spec.retries}")
     if spec.max_attempts < 1:
