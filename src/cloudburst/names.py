@@ -96,9 +96,6 @@ LOCAL_STACK = "local"
 RESULT_LIMIT_BYTES = 64 * 1024
 """Largest JSON encoding of a value that a user's function may return."""
 
-OUTPUT_LIMIT_BYTES = 64 * 1024
-"""How much of the end of a job's stdout and stderr is kept."""
-
 DESCRIPTION_LIMIT_BYTES = 512 * 1024
 """Largest JSON encoding of one job description; larger inputs belong in the file store."""
 

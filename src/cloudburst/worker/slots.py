@@ -180,7 +180,7 @@ class Slots:
         """Take what the slot's executor has sent; whether it is still there."""
         received, alive = _executor(slot).frames()
         for kind, body in received:
-            if kind == frames.POINTS:
+            if kind in (frames.POINTS, frames.SUMMARY):
                 slot.points.append(body)
             elif not self._ended(slot, body):
                 alive = False

@@ -10,7 +10,8 @@ The other socket is a stream of frames: four bytes of length (big endian), one b
 ====  ==============================================================================
 kind  body
 ====  ==============================================================================
-P     points of the running job, in line protocol
+P     points that the running job wrote: lines of line protocol, each with its time
+S     its summary point (measurement ``result``): one line
 D     JSON header, newline, the returned value as JSON; or the captured output
 T     from the worker, once and before any job: the payload's directory, its settings and variables, as JSON.
       Not through the queue, from which the worker may take back what we have not taken
@@ -25,15 +26,29 @@ import sys
 
 HEADER = struct.Struct(">IB")
 ORDER = struct.Struct(">Q")
-POINTS, DONE, TAKE_ON = b"PDT"
+POINTS, SUMMARY, DONE, TAKE_ON = b"PSDT"
 QUEUE_KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 INLINE_BYTES = 32 * 1024 if sys.platform == "linux" else 1024
 """Data of a job that goes into a message; more goes into a file."""
 MESSAGE_LIMIT = INLINE_BYTES + 4096
 VALUE_LIMIT = 64 * 1024
 """Bytes of a returned value as JSON."""
+DEPTH_LIMIT = 100
+"""Lists and dicts within each other in a returned value."""
 OUTPUT_LIMIT = 64 * 1024
 """Bytes of output that go with a failure."""
+ERROR_LIMIT = 4 * 1024
+"""Bytes of a failure's one line."""
+TRACEBACK_LIMIT = 64 * 1024
+HEAD_LIMIT = 1 << 20
+"""Bytes of the header of a D frame."""
+SERIES_LIMIT = 100
+"""Entries of ``series`` in it."""
+LINE_LIMIT = 64 * 1024
+"""Bytes of one line of line protocol."""
+POINTS_FRAME_LIMIT = 1 << 20
+POINTS_LIMIT = 1 << 30
+"""Bytes of line protocol that one job may write."""
 
 
 def pack(kind: int, body: bytes) -> bytes:
