@@ -101,11 +101,11 @@ DIGITALOCEAN_END_POINT = "https://api.digitalocean.com/v2/"
 LOCAL_STACK = "local"
 """Name of the stack that ``./buildstack.sh --local`` makes unless it is given another."""
 
+OUTPUT_LIMIT_BYTES = 64 * 1024
+"""Of what a job printed, this much is kept with its failure."""
+
 RESULT_LIMIT_BYTES = 64 * 1024
 """Largest JSON encoding of a value that a user's function may return."""
-
-OUTPUT_LIMIT_BYTES = 64 * 1024
-"""How much of the end of a job's stdout and stderr is kept."""
 
 DESCRIPTION_LIMIT_BYTES = 512 * 1024
 """Largest JSON encoding of one job description; larger inputs belong in the file store."""

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -174,7 +175,7 @@ def test_failures_at_the_same_place_share_a_fingerprint_and_others_do_not(start)
     ("function", "expected"),
     [
         ("worker.exit", "sys.exit(3)"),
-        ("worker.not_json", "not JSON (object found in it)"),
+        ("worker.not_json", "not JSON (object found in it at a)"),
         ("worker.relative", "open Path(__file__).parent / 'data.txt'"),
         ("worker.missing", "has no function 'missing'; it has: "),
         ("worker.not_callable", "not a function but a int"),
@@ -245,16 +246,19 @@ def test_a_system_library_that_is_missing_is_one_for_apt(start, payload_dir):
 def test_a_large_value_is_refused_and_numpy_values_are_numbers(start):
     running = start()
 
-    assert "70,002 bytes" in running.call("worker.large", {"bytes": 70_000})[0]["error"]
+    assert "more than 65,536 bytes" in running.call("worker.large", {"bytes": 70_000})[0]["error"]
     assert json.loads(running.call("worker.numpy_like", {})[1]) == {"x": 4.5}
 
 
-def test_only_the_end_of_much_output_is_kept(start):
+def test_both_ends_of_much_output_are_kept(start):
     header, output = start().call("worker.print_much", {"mb": 3, "fail": True})
 
     assert header["error"] == "RuntimeError: done printing"
-    assert len(output) == 64 * 1024
+    assert 60 * 1024 < len(output) <= 64 * 1024
+    assert output.startswith(b"x" * 99)
     assert output.endswith(b"the end\n")
+    left_out = int(re.search(rb"\n... (\d+) bytes left out ...\n", output).group(1))
+    assert left_out + len(output) == pytest.approx(3_000_008, abs=100)
 
 
 def test_pickled_jobs_run_only_where_they_are_allowed(start):
@@ -299,8 +303,6 @@ def test_a_returned_name_or_number_that_influxdb_does_not_take_is_no_failure(sta
     [
         ("worker.crash", "SIGSEGV"),
         ("worker.crash_beside_a_child", "SIGSEGV"),
-        ("worker.hard_exit", "exited with status 3"),
-        ("worker.exit_without_a_word", "exited with status 0"),
     ],
 )
 def test_a_crash_ends_the_executor_and_its_last_words_remain(start, function, words, isolation):
@@ -311,6 +313,18 @@ def test_a_crash_ends_the_executor_and_its_last_words_remain(start, function, wo
 
     assert b"last words" in running.process.output_tail()
     assert words in ending(running.process.kill(), for_memory=False)
+
+
+@pytest.mark.parametrize("function", ["worker.hard_exit", "worker.exit_without_a_word"])
+def test_an_exit_ends_the_executor_but_a_forks_is_a_failure_of_its_job(start, function):
+    reuse, fork = start(), start(isolation="fork")
+
+    assert reuse.call(function, {}) is None
+    header, output = fork.call(function, {})
+
+    assert "exited with status" in header["error"]
+    assert output == reuse.process.output_tail() == b"last words\n"
+    assert fork.call("worker.add", {"a": 1, "b": 2})[0]["state"] == "finished"
 
 
 def test_a_hanging_job_writes_where_it_hangs(start):

@@ -17,7 +17,7 @@ import threading
 import time as clock
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
-from typing import Any, Callable, Iterator, List, Mapping, Optional, Pattern, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Pattern, Tuple
 
 __all__ = ["write"]
 
@@ -26,8 +26,18 @@ log = logging.getLogger(__name__)
 CHUNK_CHARS = 64 * 1024
 """A sink hands on what it holds once it is this much."""
 
+LINE_LIMIT = 64 * 1024
+"""Bytes of one line."""
+
+SERIES_NOTED = 100
+SERIES_CHARS = 1000
+"""Longer names of series are not noted."""
+
 FRAME_ROWS = 10_000
 """Rows of a DataFrame that are encoded at a time."""
+
+Point = Tuple[str, str, int]
+"""Measurement with tags, fields, time in nanoseconds."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _TIME_LIMIT = 2**63 - 2
@@ -59,13 +69,20 @@ def write(measurement: str, fields: Any, tags: Optional[Mapping[str, Any]] = Non
     same measurement, tags and time replaces the earlier one, so a job that may run twice should give times
     that do not depend on the clock. Outside of a job nothing is written, but mistakes are found all the same.
 
+    The measurements ``result`` and ``cloudburst_...`` are CloudBurst's own. A job writes 1 GiB at most.
+
     Raises ValueError or TypeError, naming the field, tag or row that cannot be written.
     """
+    if isinstance(measurement, str) and (measurement == "result" or measurement.startswith("cloudburst_")):
+        raise ValueError(
+            "measurement %r: CloudBurst writes this one itself, from what functions return: choose another"
+            % measurement
+        )
     sink = _sinks[-1] if _sinks else None
     if isinstance(fields, Mapping):
-        lines = iter([encode(measurement, fields, tags, time)])
+        points = iter([_point(measurement, fields, tags, time)])
     elif hasattr(fields, "columns") and hasattr(fields, "index"):
-        lines = encode_frame(measurement, fields, tags, time)
+        points = _points(measurement, fields, tags, time)
     else:
         raise TypeError(
             "results.write(%r): fields should be a dict or a DataFrame, got %s"
@@ -74,8 +91,8 @@ def write(measurement: str, fields: Any, tags: Optional[Mapping[str, Any]] = Non
     if sink is None:
         _tell_that_nothing_is_written()
         sink = Sink(lambda text: None)
-    for line in lines:
-        sink.add(line)
+    for point in points:
+        sink.add(point, given=time is not None or not isinstance(fields, Mapping))
 
 
 # -- what the executor calls ----------------------------------------------------------------------------
@@ -93,21 +110,37 @@ class Sink:
         self._lock = threading.Lock()
         self._lines: List[str] = []
         self._chars = 0
+        self.series: Dict[str, List[int]] = {}
+        """First and last time of each series, of points whose time was given; of the first 100 series."""
 
-    def add(self, line: str) -> None:
-        """Take one line without its newline; "" is a point that has no field left, and is left out."""
+    def add(self, point: Point, given: bool = True) -> None:
+        """Take one point; one that has no field left is left out. ``given``: its time is not the clock's."""
         if os.getpid() != self._pid:
             raise RuntimeError(
                 "results.write() works in the job's own process only, not in one that the job started: "
                 "return the values to the job's process and write them there"
             )
-        if not line:
+        series, fields, stamp = point
+        if not fields:
             return
+        line = _sendable(point)
         with self._lock:
+            if given:
+                self._note(series, stamp)
             self._lines.append(line)
             self._chars += len(line) + 1
             if self._chars >= CHUNK_CHARS:
                 self._hand_on()
+
+    def _note(self, series: str, stamp: int) -> None:
+        known = self.series.get(series)
+        if known is not None:
+            if stamp < known[0]:
+                known[0] = stamp
+            elif stamp > known[1]:
+                known[1] = stamp
+        elif len(self.series) < SERIES_NOTED and len(series) <= SERIES_CHARS:
+            self.series[series] = [stamp, stamp]
 
     def flush(self) -> None:
         """Hand on whatever is left."""
@@ -130,11 +163,13 @@ def install(send: Callable[[str], None]) -> None:
     _sinks[:] = [Sink(send)]
 
 
-def uninstall() -> None:
-    """Hand the rest of the job's lines to its ``send``, and forget it."""
-    if _sinks:
-        sink = _sinks.pop()
-        sink.flush()
+def uninstall() -> Dict[str, List[int]]:
+    """Hand the rest of the job's lines to its ``send``, and forget it; the ``series`` that it has written."""
+    if not _sinks:
+        return {}
+    sink = _sinks.pop()
+    sink.flush()
+    return sink.series
 
 
 @lru_cache(maxsize=1)
@@ -153,12 +188,19 @@ def encode(
 
     Arguments as for ``write``. Raises ValueError or TypeError.
     """
+    point = _point(measurement, fields, tags, time)
+    return _sendable(point) if point[1] else ""
+
+
+def _point(
+    measurement: str, fields: Mapping[str, Any], tags: Optional[Mapping[str, Any]], time: Any
+) -> Point:
     parts = [_field(_key("field", key), value) for key, value in fields.items()]
     text = ",".join([part for part in parts if part])
     if not text:
-        return ""
+        return "", "", 0
     stamp = _now() if time is None else _nanoseconds(time)
-    return _sendable("%s %s %d" % (_series(measurement, tags), text, stamp))
+    return _series(measurement, tags), text, stamp
 
 
 def _series(measurement: str, tags: Optional[Mapping[str, Any]]) -> str:
@@ -238,10 +280,15 @@ def _item(value: Any) -> Any:
     return value.item()
 
 
-def _sendable(line: str) -> str:
-    """Refuse what has no UTF-8 encoding: half of a surrogate pair, as in undecodable file names."""
-    if not line.isascii():
-        line.encode("utf-8")
+def _sendable(point: Point) -> str:
+    """The line. Refuses what has no UTF-8 encoding, half of a surrogate pair, and what is too long."""
+    line = "%s %s %d" % point
+    size = len(line) if line.isascii() else len(line.encode("utf-8"))
+    if size > LINE_LIMIT:
+        raise ValueError(
+            "a point of measurement %s has %d bytes as a line, the limit is %d: write less per point"
+            % (point[0].split(",")[0][:100], size, LINE_LIMIT)
+        )
     return line
 
 
@@ -303,6 +350,10 @@ def encode_frame(
     An index of seconds (whole or not) or of timedeltas counts from ``time``. Rows without any field are
     left out. Raises TypeError for an index that holds no times, ValueError for columns of the same name.
     """
+    return map(_sendable, _points(measurement, frame, tags, time))
+
+
+def _points(measurement: str, frame: Any, tags: Optional[Mapping[str, Any]], time: Any) -> Iterator[Point]:
     series = _series(measurement, tags)
     names = [str(column) for column in frame.columns]
     twice = {name for name in names if names.count(name) > 1}
@@ -318,7 +369,7 @@ def encode_frame(
             if stamp == _NOT_A_TIME:
                 raise ValueError("DataFrame: the time of row %d is missing (NaT)" % (begin + row))
             if text:
-                yield _sendable("%s %s %d" % (series, text, stamp))
+                yield series, text, stamp
 
 
 def _column(key: str, values: List[Any]) -> List[str]:

@@ -16,14 +16,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cloudburst import names
 from cloudburst.points import line
 from cloudburst.rqwire.asked import NOTHING, Callback
 from cloudburst.rqwire.leases import Claim
 from cloudburst.worker import ending, inside, memory
 from cloudburst.worker.ending import Guard
 from cloudburst.worker.identities import Identity
-from cloudburst.worker.inside import frames
+from cloudburst.worker.inside import frames, output
 from cloudburst.worker.removing import remove
 from cloudburst.worker.replies import Replies, Reply
 from cloudburst.worker.runtime import Runtime
@@ -35,7 +34,7 @@ QUEUE_BYTES = 1 << 18
 """Room for jobs in an executor's queue."""
 
 OUTPUT_KEPT_BYTES = 1 << 20
-"""A running job's output file is cut to its last part when it has grown beyond this."""
+"""A running job's output file is emptied when it has grown beyond this: what is shown of it is kept."""
 
 READ_BYTES = 1 << 18
 READS = 4
@@ -267,14 +266,13 @@ class ExecutorProcess:
         return os.fstat(self.output).st_size
 
     def output_tail(self, latest: bytes | None = None) -> bytes:
-        """The end of the running job's output; ``latest`` is the end of the file, read by the executor."""
-        if latest is None:
-            start = max(self.output_size() - names.OUTPUT_LIMIT_BYTES, 0)
-            latest = os.pread(self.output, names.OUTPUT_LIMIT_BYTES, start)
-        return (self._earlier_output + latest)[-names.OUTPUT_LIMIT_BYTES :]
+        """Both ends of the running job's output; ``latest`` are those of the file, read by the executor."""
+        return output.shorten(
+            self._earlier_output + (output.read_shortened(self.output) if latest is None else latest)
+        )
 
     def cut_output(self) -> None:
-        """Keep the file small, whatever a job prints: remember its end and empty it."""
+        """Keep the file small, whatever a job prints: remember both of its ends and empty it."""
         if self.output_size() > OUTPUT_KEPT_BYTES:
             self._earlier_output = self.output_tail()
             os.ftruncate(self.output, 0)

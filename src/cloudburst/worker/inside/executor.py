@@ -12,34 +12,33 @@ that nothing is written into; it breaks when the worker dies. LINE_PY is the fil
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import gc
 import json
-import logging
 import os
 import signal
-import socket
 import sys
 import time
 import types
 from typing import Any, Callable, Dict
 
 from .callbacks import JobView, read_meta, time_limit
+from .channel import Channel
 from .copies import make_writable
+from .descriptors import Kept
 from .failures import Failure
-from .forks import Forks
-from .frames import DONE, MESSAGE_LIMIT, ORDER, POINTS, SUMMARY, pack, split
+from .forks import Forks, Gone
+from .frames import DONE, ORDER, POINTS, POINTS_LIMIT, SUMMARY, split
 from .leftovers import Leftovers
 from .lifelines import all_die_with, die_with_parent, stand_back
+from .logs import capture
 from .memory import Memory
-from .output import Output, flush_streams
+from .output import Output, answer_signals, flush_streams
 from .payload import Broken, Payload, find_first, preload
 from .privileges import obey_modes
 from .scratch import Scratch
 from .stub import load_results
-from .values import decode, encode
-
-FLUSH_BYTES = 1 << 16
+from .values import decode, encode, plain
+from .variables import put
 
 
 class Executor:
@@ -48,16 +47,15 @@ class Executor:
     payload: Payload
     settings: Dict[str, Any]
 
-    def __init__(self, control: socket.socket, queue: socket.socket, *, scratch: str, points: Any) -> None:
-        self.control = control
-        self.queue = queue
+    def __init__(self, channel: Channel, output: Output, *, scratch: str, points: Any) -> None:
+        self.channel = channel
+        self.output = output
         self.scratch = Scratch(scratch)
         self.points = points
-        self.output = Output(1)
         self.memory = Memory()
         self.forks = Forks()
         self.leftovers = Leftovers()
-        self._unsent = bytearray()
+        self._written = 0
         self._importing = False
         self._forking = False
         os.register_at_fork(after_in_child=self._let_go)
@@ -68,8 +66,7 @@ class Executor:
         If it kept our end of the sockets, the worker would not see the executor end before it did.
         """
         if not self._forking:
-            self.control.close()
-            self.queue.close()
+            self.channel.close()
 
     def stand_by(self, modules: list[str]) -> bool:
         """Import modules ahead, then wait for a payload and take it on; False when there comes none."""
@@ -78,7 +75,7 @@ class Executor:
         self.scratch.clean()
         buffer = bytearray()
         while True:
-            chunk = self.control.recv(1 << 16)
+            chunk = self.channel.payload()
             buffer += chunk
             for _, body in split(buffer):
                 told = json.loads(body)
@@ -93,12 +90,11 @@ class Executor:
 
     def serve(self) -> None:
         """Until the worker closes the queue."""
-        message = bytearray(MESSAGE_LIMIT)
         while True:
-            size = self.queue.recv_into(message)
-            if not size:
+            message = self.channel.job()
+            if not message:
                 return
-            head, _, data = bytes(message[ORDER.size : size]).partition(b"\n")
+            head, _, data = message[ORDER.size :].partition(b"\n")
             job = json.loads(head)
             if "file" in job:
                 with open(job["file"], "rb") as file:
@@ -110,6 +106,7 @@ class Executor:
 
     def run(self, job: dict[str, Any], data: bytes) -> None:
         """One job, in a scratch directory of its own; in a process of its own too with isolation = "fork"."""
+        self.output.put_back()
         self.scratch.enter()
         self._set_environ(job)
         if self.settings["isolation"] == "fork":
@@ -131,7 +128,7 @@ class Executor:
         """What can be done before the fork is: each page that the fork writes to is copied for it."""
         flush_streams()
         self.memory.rss_mb()
-        parent = os.getpid()
+        started, clock, parent = time.time(), time.perf_counter(), os.getpid()
         self._forking = True
         child = os.fork()
         self._forking = False
@@ -147,55 +144,71 @@ class Executor:
             finally:
                 os._exit(0)
         status = self.forks.wait(child)
-        if status is not None:  # the fork said nothing: end as it ended, and the worker sees why
-            if os.WIFSIGNALED(status):
-                os.kill(os.getpid(), os.WTERMSIG(status))
-            os._exit(os.WEXITSTATUS(status))
+        if status is None:
+            return
+        if os.WIFSIGNALED(status):  # end as it ended, and the worker sees why
+            os.kill(os.getpid(), os.WTERMSIG(status))
+        self._tell(job, self._failure(Gone(os.WEXITSTATUS(status))), b"", started, clock)
 
     def _here(self, job: dict[str, Any], data: bytes) -> None:
-        started = time.time()
-        clock = time.perf_counter()
+        started, clock = time.time(), time.perf_counter()
         header: Dict[str, Any] = {"state": "finished"}
-        body = b""
+        body, value, series = b"", None, {}
+        self._written = 0
         self.points.install(self._send_points)
         self.leftovers.before()
         try:
-            body = self._outcome(job, data)
-            self._result_point(job, body)
+            value = self._outcome(job, data)
+            body = encode(value)
         except BaseException as error:  # noqa: BLE001 (sys.exit of user code is a failure too)
             header = self._failure(error)
-        self.points.uninstall()
         renew = self.leftovers.after(self.payload)
+        try:
+            series = self.points.uninstall()
+        except BaseException as error:  # noqa: BLE001 (too many points)
+            header = self._failure(error)
+        if header["state"] == "finished":
+            with contextlib.suppress(Exception):  # it never costs the value
+                self._summarize(job, value)
+        if renew:
+            header["renew"] = renew
+        if series:
+            header["series"] = series
+        self._tell(job, header, body, started, clock)
+
+    def _tell(
+        self, job: dict[str, Any], header: dict[str, Any], body: bytes, started: float, clock: float
+    ) -> None:
+        """Tell the worker how the job ended, and forget what it printed."""
         header["duration"] = time.perf_counter() - clock
         header["started"] = started
         header["order"] = job["order"]
         header["rss_mb"] = self.memory.rss_mb()
-        if renew:
-            header["renew"] = renew
         if header["state"] == "failed":
-            body = self.output.tail()
+            body = self.output.ends()
             if self.settings["kept_dir"]:
                 kept = os.path.join(self.settings["kept_dir"], "%s-%d" % (job["id"], job["attempt"]))
                 header["traceback"] += self.scratch.keep(kept)
         self.output.clear()
-        self._send(DONE, json.dumps(header).encode() + b"\n" + body)
-        self._flush()
+        self.channel.send(DONE, json.dumps(header).encode() + b"\n" + body)
+        self.channel.flush()
 
-    def _outcome(self, job: dict[str, Any], data: bytes) -> bytes:
-        """The returned value as JSON, once the job's callbacks have run (as in RQ's Worker.perform_job)."""
+    def _outcome(self, job: dict[str, Any], data: bytes) -> Any:
+        """The returned value, plain, once the job's callbacks have run (as in RQ's Worker.perform_job)."""
         asked = job.get("asked")
         if not asked:
-            return encode(self._call(job, data))
+            return plain(self._call(job, data))
         if job["stopped"]:
             self._callback("stopped", "started", job, data)
-            return b"null"
+            return None
         try:
             # The worker stops executors that take too long; but then nothing is left that could call back.
             with time_limit(asked["timeout"] if asked["success"] or asked["failure"] else 0):
-                value = self._call(job, data)
-            body = encode(value)
-            self._callback("success", "finished", job, data, value)
-            return body
+                returned = self._call(job, data)
+            value = plain(returned)
+            encode(value)
+            self._callback("success", "finished", job, data, returned)
+            return value
         except BaseException as error:
             self._callback("failure", "failed", job, data, type(error), error, error.__traceback__)
             raise
@@ -211,15 +224,15 @@ class Executor:
             self.payload.function(name)(view, None, *args)
 
     def _failure(self, error: BaseException) -> dict[str, Any]:
-        failure = Failure(error, self.payload)
+        failure, kind = Failure(error, self.payload), type(error)
         return {
             "state": "failed",
             "error": failure.error,
             "fingerprint": failure.fingerprint,
             "traceback": failure.traceback,
             # No job can run if the module does not import; a full disk or memory may be this node's alone.
-            "broken": isinstance(error, Broken)
-            or (self._importing and not isinstance(error, (MemoryError, OSError))),
+            "broken": issubclass(kind, Broken)
+            or (self._importing and not issubclass(kind, (MemoryError, OSError))),
         }
 
     def _call(self, job: Dict[str, Any], data: bytes) -> Any:
@@ -243,11 +256,10 @@ class Executor:
             self.leftovers.imported()
         return self.payload.function(name)
 
-    def _result_point(self, job: dict[str, Any], body: bytes) -> None:
+    def _summarize(self, job: dict[str, Any], value: Any) -> None:
         """The returned numbers as one point, for dashboards: its time is its place in the ensemble."""
         if not job["ensemble"] or not self.settings["points"]:
             return
-        value = json.loads(body)
         returned = value if isinstance(value, dict) else {"value": value}
         numbers = {"index": job["index"]}
         for name, number in returned.items():
@@ -261,7 +273,7 @@ class Executor:
         except ValueError:
             fitting = {name: number for name, number in numbers.items() if self._fits(name)}
             line = self.points.encode("result", fitting, tags, time_ns)
-        self._send(SUMMARY, (line + "\n").encode())
+        self.channel.send(SUMMARY, (line + "\n").encode())
 
     def _fits(self, name: str) -> bool:
         """Whether InfluxDB takes a field of that name."""
@@ -272,45 +284,37 @@ class Executor:
         return True
 
     def _send_points(self, lines: str) -> None:
-        self._send(POINTS, lines.encode())
-
-    def _send(self, kind: int, body: bytes) -> None:
-        """Small frames leave together, at the end of the job."""
-        self._unsent += pack(kind, body)
-        if len(self._unsent) > FLUSH_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        self.control.sendall(self._unsent)
-        self._unsent.clear()
+        data = lines.encode()
+        self._written += len(data)
+        if self._written > POINTS_LIMIT:
+            raise ValueError("a job may write {:,} bytes of points".format(POINTS_LIMIT))
+        self.channel.send(POINTS, data)
 
     def _set_environ(self, job: dict[str, Any]) -> None:
         os.environ.pop("CLOUDBURST_JOB_META", None)
         if "asked" in job:
             meta = read_meta(job["asked"], self.settings["allow_pickle"])
             if meta:
-                os.environ["CLOUDBURST_JOB_META"] = json.dumps(meta, default=str)
-        os.environ["CLOUDBURST_JOB"] = job["id"]
-        os.environ["CLOUDBURST_ENSEMBLE"] = job["ensemble"]
-        os.environ["CLOUDBURST_INDEX"] = str(job["index"])
-        os.environ["CLOUDBURST_ATTEMPT"] = str(job["attempt"])
+                put("CLOUDBURST_JOB_META", json.dumps(meta, default=str))
+        put("CLOUDBURST_JOB", job["id"])
+        put("CLOUDBURST_ENSEMBLE", job["ensemble"])
+        put("CLOUDBURST_INDEX", str(job["index"]))
+        put("CLOUDBURST_ATTEMPT", str(job["attempt"]))
 
 
 def main() -> None:
-    fd, queue_fd, lifeline, scratch, line_py, modules = sys.argv[1:7]
-    all_die_with(int(lifeline))
+    fd, queue_fd, lifeline_fd, scratch, line_py, modules = sys.argv[1:7]
+    output = Output()
+    lifeline = Kept(int(lifeline_fd))
+    os.close(int(lifeline_fd))
+    all_die_with(lifeline.fd)
     stand_back()
     obey_modes()
-    control, queue = socket.socket(fileno=int(fd)), socket.socket(fileno=int(queue_fd))
-    control.set_inheritable(False)
-    queue.set_inheritable(False)
-    faulthandler.enable(all_threads=False)
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    answer_signals()
+    capture()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     sys.argv = ["worker"]
-    executor = Executor(control, queue, scratch=scratch, points=load_results(line_py))
+    channel = Channel(int(fd), int(queue_fd))
+    executor = Executor(channel, output, scratch=scratch, points=load_results(line_py))
     if executor.stand_by(json.loads(modules)):
         executor.serve()

@@ -23,7 +23,6 @@ import contextlib
 import faulthandler
 import inspect
 import json
-import logging
 import pdb
 import re
 import signal
@@ -33,10 +32,12 @@ import traceback
 from typing import Any, Callable, Dict, Optional
 
 from .failures import Failure, ours
+from .logs import capture
+from .output import line_buffered
 from .payload import Payload, find_first, preload
 from .privileges import obey_modes
 from .stub import load_results
-from .values import decode, encode
+from .values import decode, encode, plain
 
 LEFT = 130
 """Exit status when the user interrupted the job or left the debugger."""
@@ -111,8 +112,9 @@ def run(order: Dict[str, Any], results: Any) -> Dict[str, Any]:
     answer: Dict[str, Any] = {"state": "finished", "points": points.counts}
     try:
         name, args, kwargs = decode(order["data"].encode(), False)
-        value = call(payload.function(name), args, kwargs, order["debug"])
-        answer["value"] = json.loads(encode(value))
+        value = plain(call(payload.function(name), args, kwargs, order["debug"]))
+        encode(value)
+        answer["value"] = value
     except (KeyboardInterrupt, bdb.BdbQuit):
         raise
     except BaseException as error:  # noqa: BLE001 (sys.exit of user code is a failure too)
@@ -152,8 +154,8 @@ def _answer() -> int:
     faulthandler.enable(all_threads=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        line_buffered(stream)
+    capture()
     results = load_results(order["results"])
     ahead = preload(order["preload"])
     find_first(order["payload"], ahead)

@@ -40,13 +40,14 @@ def all_die_with(lifeline: int) -> None:
 
     Not with die_with_parent(): the kernel would kill us first, and with us forget what we have asked for.
     """
-    os.set_inheritable(lifeline, False)
     if not hasattr(fcntl, "F_SETSIG"):
         return
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
     fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | fcntl.FASYNC)
-    if select.select([lifeline], [], [], 0)[0]:  # it broke before we asked
+    broken = select.poll()
+    broken.register(lifeline)
+    if broken.poll(0):  # before we asked
         os._exit(1)
 
 

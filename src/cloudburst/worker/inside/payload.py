@@ -9,7 +9,13 @@ import importlib.util
 import logging
 import os
 import sys
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List
+
+WRAPPED = ("__wrapped__", "func", "py_func", "pyfunc", "__func__", "callback")
+"""Where wrappers keep what they wrap: functools, numba, numpy, methods, click."""
+
+WRAPPERS = 100
+"""Around one function; more are not looked through."""
 
 
 class Broken(Exception):
@@ -65,8 +71,34 @@ class Payload:
             target = getattr(target, attribute)
         if not callable(target):
             raise Broken("%r is not a function but a %s" % (name, type(target).__name__))
+        if not self.defines(target):
+            raise Broken(
+                "%r is not defined in the payload but in %r: only the payload's own functions are run; "
+                "write one that calls it"
+                % (name, getattr(target, "__module__", None) or type(target).__module__)
+            )
         function: Callable[..., Any] = target
         return function
+
+    def defines(self, function: Any) -> bool:
+        """Whether it, or what it wraps as decorators and functools.partial do, is the payload's own code."""
+        waiting: List[Any] = [function]
+        seen: List[Any] = []
+        while waiting and len(seen) < WRAPPERS:
+            found = waiting.pop()
+            if any(found is other for other in seen):
+                continue
+            seen.append(found)
+            module = sys.modules.get(str(getattr(found, "__module__", "")))
+            code = getattr(found, "__code__", None)
+            for file in (getattr(module, "__file__", None), getattr(code, "co_filename", None)):
+                if isinstance(file, str) and self.contains(file):
+                    return True
+            waiting += [getattr(found, name) for name in WRAPPED if callable(getattr(found, name, None))]
+            for cell in getattr(found, "__closure__", None) or ():
+                with contextlib.suppress(ValueError):  # it is empty
+                    waiting += [cell.cell_contents] if callable(cell.cell_contents) else []
+        return False
 
     def has(self, name: str) -> bool:
         """Whether a file of that relative name comes with the payload."""
@@ -87,7 +119,9 @@ def preload(modules: list[str]) -> set[str]:
         try:
             importlib.import_module(name)
         except BaseException as error:  # noqa: BLE001 (whatever a module does when it is imported)
-            logging.warning("preload: %s cannot be imported (%s: %s)", name, type(error).__name__, error)
+            logging.getLogger("cloudburst").warning(
+                "preload: %s cannot be imported (%s: %s)", name, type(error).__name__, error
+            )
     return set(sys.modules) - before
 
 

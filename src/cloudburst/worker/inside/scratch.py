@@ -10,6 +10,8 @@ import stat
 import tempfile
 from typing import Iterator
 
+from .variables import put
+
 
 class Scratch:
     """The directory that a job runs in: empty when it begins, whatever the one before has done to its own."""
@@ -61,7 +63,8 @@ class Scratch:
 
 
 def _use_for_temporary_files(directory: str) -> None:
-    os.environ["TMPDIR"] = os.environ["TEMP"] = os.environ["TMP"] = directory
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        put(name, directory)
     tempfile.tempdir = None
 
 

@@ -23,6 +23,8 @@ import time
 import warnings
 from typing import Any, Callable, Dict, List, NamedTuple
 
+from .output import answer_signals
+
 SIGNALS = sorted(set(map(int, signal.valid_signals())) - {int(signal.SIGKILL), int(signal.SIGSTOP)})
 TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
@@ -59,13 +61,6 @@ def disarm() -> None:
             return
         except BaseException:  # noqa: BLE001, S112 (there is nothing to say about it)
             continue
-
-
-def answer_signals() -> None:
-    """Write where this process is when it crashes, and when the worker asks."""
-    faulthandler.enable(all_threads=False)
-    faulthandler.unregister(signal.SIGUSR1)
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 
 def _signals() -> Any:
