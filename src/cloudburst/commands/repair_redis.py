@@ -1,8 +1,8 @@
 """python repair_redis.py REDIS_SERVER DIRECTORY [--give-up]: to be run before each start of Redis.
 
 After a power cut, half of a script may stand at the end of the append-only file, or zeros where data was
-never written. Redis takes off an unfinished command, but may leave the MULTI before it open, so that half of a
-script would be applied at the next start but one (valkey#4342). And it takes everything for unfinished that
+never written. Redis takes off an unfinished command, but may leave the MULTI before it open, so that half of
+a script would be applied at the next start but one (valkey#4342). And it takes everything for unfinished that
 stands behind a length that one bad byte has made too large. So it is told to take nothing off
 (aof-load-truncated no), and this takes off at most the last transaction, or the last command outside of any,
 if the file's own bytes show that it is unfinished. A copy is kept beside the file.
