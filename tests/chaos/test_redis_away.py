@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from cloudburst.commands import redis_server
 from tests.chaos.proxy import BEFORE
 from tests.chaos.world import LEASE_S, World
-from tests.conftest import redis_binary
 from tests.wait import wait_until
 
 
@@ -21,12 +18,6 @@ def append_only_file(world: World) -> Path:
     directory = world.stack.redis_server.directory
     parts = sorted((directory / "appendonlydir").glob("*.incr.aof"), key=lambda part: part.stat().st_mtime)
     return parts[-1] if parts else directory / "appendonly.aof"
-
-
-def repair(directory: Path) -> None:
-    """What a stack does before it starts Redis."""
-    server = redis_server.RedisServer(Path(redis_binary()), 0, directory, directory / "redis.conf")
-    subprocess.run(server.repair().argv, check=True)
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -72,7 +63,6 @@ def test_what_was_synced_survives_a_cut_file_and_the_rest_is_run_again_once(worl
         file = append_only_file(world)
         with file.open("r+b") as tail:
             tail.truncate(dice.randint(synced, file.stat().st_size))
-        repair(server.directory)
         server.start()
 
         assert world.redis.xrange(f"cb:ens:{run.ensemble}:results")[: len(acknowledged)] == acknowledged

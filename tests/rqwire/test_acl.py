@@ -25,17 +25,17 @@ from cloudburst.rqwire.builds import Builds, Lease
 from cloudburst.rqwire.held import held
 from cloudburst.rqwire.leases import Leases, Loss, Outcome
 from cloudburst.rqwire.workers import Registration, queue_depth, workers
-from tests.conftest import RedisServer, debian_redis, redis_binary
+from tests.conftest import RedisServer
 
 PASSWORDS = {role: f"the {role}'s own" for role in acl.ROLES if role != "health"}
 SOURCES = resources.files("cloudburst") / "rqwire"
 
 
-@pytest.fixture(params=[redis_binary, debian_redis], ids=["the usual Redis", "the machine's"])
-def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
     users = tmp_path / "users.acl"
     users.write_text(acl.users_file(PASSWORDS))
-    server = RedisServer(tmp_path, request.param())
+    server = RedisServer(tmp_path)
     server.login = f"operator:{PASSWORDS['operator']}"
     server.start("--aclfile", str(users))
     yield server

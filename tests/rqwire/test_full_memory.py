@@ -1,9 +1,6 @@
-"""With Redis' memory full, what was accepted goes on and nothing new is accepted; in two versions of it."""
+"""With Redis' memory full, what was accepted goes on and nothing new is accepted."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -16,16 +13,7 @@ from cloudburst.rqwire.ensembles import Ensembles, encode_description
 from cloudburst.rqwire.leases import Claim, Leases, Loss, Outcome
 from cloudburst.rqwire.ledger import Ledger
 from cloudburst.rqwire.workers import Registration, workers
-from tests.conftest import RedisServer, debian_redis, redis_binary
-
-
-@pytest.fixture(params=[redis_binary, debian_redis], ids=["ours", "debian"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
-    binary: Callable[[], str] = request.param
-    server = RedisServer(tmp_path, binary())
-    server.start()
-    yield server
-    server.kill()
+from tests.conftest import RedisServer
 
 
 def finished(claim: Claim) -> Outcome:
@@ -36,10 +24,10 @@ def failed(claim: Claim) -> Outcome:
     return Outcome(claim, "failed", 1e9, 0.5, error="E", fingerprint="f", traceback="tb", output=b"out")
 
 
-def test_accepted_jobs_run_and_new_ones_are_refused(server: RedisServer) -> None:
-    operator = server.client()
-    worker = redis.Redis.from_url(server.url_of("worker"))
-    client = Ensembles(redis.Redis.from_url(server.url_of("client")))
+def test_accepted_jobs_run_and_new_ones_are_refused(redis_server: RedisServer) -> None:
+    operator = redis_server.client()
+    worker = redis.Redis.from_url(redis_server.url_of("worker"))
+    client = Ensembles(redis.Redis.from_url(redis_server.url_of("client")))
     ensemble = client.create(EnsembleSpec("e", "worker.work", "d" * 64))
     client.append(ensemble, "worker.work", 0, [encode_description({}, n) for n in range(9)])
     client.seal(ensemble)
@@ -70,7 +58,7 @@ def test_accepted_jobs_run_and_new_ones_are_refused(server: RedisServer) -> None
     registration.death()
     assert workers(operator) == []
 
-    assert server.refused() == set()
+    assert redis_server.refused() == set()
     assert Ledger(operator).everything().breach_count == 0
     status = client.status(ensemble)
     assert (status.finished, status.failed, status.cancelled) == (1, 1, 7)

@@ -487,10 +487,27 @@ def test_a_directory_that_cannot_be_written_is_named(stack: Stack) -> None:
         stack.up()
 
 
+def test_a_damaged_queue_is_not_started_and_whoever_starts_it_is_told_what_to_do(stack: Stack) -> None:
+    file = stack.paths.root / "redis/appendonly.aof"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"*1\r\n$8\r\nFLUSHALL\r\n" + b"damage" * 100)
+
+    with pytest.raises(StackError) as raised:
+        stack.up()
+
+    assert str(raised.value) == (
+        f"queue: {file} is damaged at byte 18 of 618, and not only cut short at its end.\n"
+        "Redis is not started: accepted jobs and results stand behind the damage. Nothing was changed.\n"
+        'Restore a back-up, or give up what stands behind: docs/troubleshooting.md, "A damaged queue".'
+    )
+    assert file.stat().st_size == 618
+    assert stack.pids() == {}
+
+
 def test_a_service_that_dies_at_start_shows_its_last_words_and_takes_the_others_with_it(stack: Stack) -> None:
     (stack.paths.root / "redis").mkdir(parents=True)
-    # Redis 6.2 reads the first, 7 the second.
-    (stack.paths.root / "redis/appendonly.aof").write_text("no such format")
+    # Redis 6.2 reads the first, a snapshot of a version to come; 7 the second.
+    (stack.paths.root / "redis/appendonly.aof").write_text("REDIS0099")
     (stack.paths.root / "redis/appendonlydir").write_text("in the way")
 
     with pytest.raises(StackError) as raised:

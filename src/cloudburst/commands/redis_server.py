@@ -12,7 +12,7 @@ OLDEST = (6, 2)
 
 # The image of the queue takes the same two files.
 _COMMON = Path(__file__).with_name("redis.conf")
-_REPAIR = Path(__file__).with_name("repair_redis.sh")
+_REPAIR = Path(__file__).with_name("repair_redis.py")
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,13 @@ class RedisServer:
     def command(self) -> Command:
         return Command((str(self.binary), str(self.config_file)))
 
-    def repair(self) -> Command:
+    def repair(self, python: str) -> Command:
         """To be run before each start: after a power cut, half of a script may stand at the end of the file.
 
-        What it has done goes to its stdout; nothing, as a rule.
+        What it has done goes to its stdout; nothing, as a rule. It fails, with a message for the operator on
+        stderr, if the file is damaged otherwise: Redis must not be started then.
         """
-        return Command(("bash", str(_REPAIR), str(self.binary), str(self.directory)))
+        return Command((python, "-I", str(_REPAIR), str(self.binary), str(self.directory)))
 
 
 def version(binary: Path) -> Command:

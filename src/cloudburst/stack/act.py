@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cloudburst.errors import StackError
+from cloudburst.commands.command import Command
+from cloudburst.errors import CommandError, StackError
 from cloudburst.hosts import process as processes
 from cloudburst.hosts.local import LocalHost
 from cloudburst.hosts.process import Process
@@ -95,12 +96,18 @@ class Act:
         for path, text in service.files.items():
             write_private(path, text)
         if service.before:
-            done = self._host.run(service.before, PREPARE_S)
-            with self._paths.log(service.name).open("a", encoding="utf-8") as log:
-                log.write(done.stdout)
+            self._prepare(service.name, service.before)
         process = self._host.start(service.command, self._paths.log(service.name))
         started.append((service, process))  # before anything can fail, such as the disk being full
         records.write(self._paths, Record(service.name, process, service.grace_s, service.settings))
+
+    def _prepare(self, name: str, command: Command) -> None:
+        try:
+            said = self._host.run(command, PREPARE_S).stdout
+        except CommandError as error:
+            raise StackError(f"{name}: {error.stderr.strip() or error}") from error
+        with self._paths.log(name).open("a", encoding="utf-8") as log:
+            log.write(said)
 
     def _wait(self, service: Service, process: Process, offset: int) -> None:
         """Return when the service does its work (StackError when it dies or takes too long)."""

@@ -28,4 +28,5 @@ class Service:
     files: Mapping[Path, str] = field(default_factory=dict, repr=False)
     """Written before it starts, for this user's eyes only."""
     before: Command | None = None
-    """Run before it starts; what it prints is worth a line in the log."""
+    """Run before it starts; what it prints is worth a line in the log. If it fails, what it says on stderr is
+    the reason, and the service is not started."""

@@ -78,7 +78,7 @@ class LocalServices:
             port=port,
             ready_s=300,  # loading a large append-only file
             files={server.config_file: server.config()},
-            before=server.repair(),
+            before=server.repair(self.python),
         )
 
     def filestore(self) -> Service:
