@@ -392,15 +392,19 @@ def test_threads_of_a_job_may_write_at_the_same_time(module):
     assert sorted("".join(chunks).splitlines()) == sorted(f"m v={i}i {i}" for i in range(20_000))
 
 
-def test_a_child_process_of_a_job_is_told_that_it_cannot_write(module):
-    module.install(lambda text: None)
+def test_what_a_child_process_of_a_job_writes_is_handed_on_at_the_jobs_end(module, tmp_path, monkeypatch):
+    monkeypatch.setenv(module.JOBS_FILE, str(tmp_path / "written"))
+    chunks: list[str] = []
+    module.install(chunks.append)
 
     child = os.fork()
     if child == 0:
-        try:
-            module.write("m", {"v": 1})
-        except RuntimeError as error:
-            os._exit(0 if "in the job's own process only" in str(error) else 1)
-        os._exit(2)
+        module.write("m n", {"v": 1}, time=5)
+        os._exit(0)
+    os.waitpid(child, 0)
+    module.write("m n", {"v": 2}, time=6)
+    with open(tmp_path / "written") as file:
+        series = module.uninstall(file)
 
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert sorted("".join(chunks).splitlines()) == ["m\\ n v=1i 5", "m\\ n v=2i 6"]
+    assert series == {"m\\ n": [5, 6]}

@@ -83,7 +83,7 @@ def not_json(params):
 
 def disturb(params):
     import socket, struct
-    for fd in range(3, 300):
+    for fd in map(int, os.listdir("/proc/self/fd")):
         try:
             socket.socket(fileno=os.dup(fd)).sendall(struct.pack(">IB", 2, ord("D")) + b"{}")
         except OSError:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from cloudburst.points import line
 from cloudburst.worker import inside, interpreters
 from cloudburst.worker.inside import foreground
 from tests.worker import payload
@@ -53,7 +52,6 @@ class Run:
         answer.unlink(missing_ok=True)
         python = order.pop("python", PYTHONS[0])
         whole = {
-            "results": line.__file__,
             "payload": str(payload_dir),
             "data": json.dumps([function, None, [description], {}]),
             "debug": False,

@@ -60,7 +60,7 @@ def test_jobs_start_in_the_order_in_which_they_were_enqueued(stack):
     ("function", "description", "error"),
     [
         ("worker.say", {"n": 1}, "ValueError: after 1"),
-        ("worker.undecodable", {}, "ValueError: caf?.inp"),
+        ("worker.undecodable", {}, "ValueError: caf\\udce9.inp"),
         ("worker.exit", {}, "sys.exit(3)"),
         ("worker.not_json", {}, "not JSON"),
         ("worker.print_much", {"mb": 100, "fail": True}, "RuntimeError: done printing"),

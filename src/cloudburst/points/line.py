@@ -1,9 +1,9 @@
 """``results.write``: points from user code, as InfluxDB line protocol.
 
-In a job this file *is* the module ``cloudburst.results``: the executor loads it by its path in the
-payload's own interpreter. So it needs the standard library only, imports nothing of CloudBurst, and its
-syntax is that of Python 3.8; for the same reason all of it is in one file. numpy and pandas values are
-recognised by what they can do, never imported.
+In a job, and in the processes that it starts, this file *is* the module ``cloudburst.results``: it is loaded
+by its path into the payload's own interpreter. So it needs the standard library only, imports nothing of
+CloudBurst, and its syntax is that of Python 3.8; for the same reason all of it is in one file. What belongs
+to numpy and pandas is recognised by what it can do; they are never imported.
 
 Line protocol: https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/
 """
@@ -17,7 +17,7 @@ import threading
 import time as clock
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Pattern, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Pattern, Tuple
 
 __all__ = ["write"]
 
@@ -78,7 +78,6 @@ def write(measurement: str, fields: Any, tags: Optional[Mapping[str, Any]] = Non
             "measurement %r: CloudBurst writes this one itself, from what functions return: choose another"
             % measurement
         )
-    sink = _sinks[-1] if _sinks else None
     if isinstance(fields, Mapping):
         points = iter([_point(measurement, fields, tags, time)])
     elif hasattr(fields, "columns") and hasattr(fields, "index"):
@@ -88,11 +87,16 @@ def write(measurement: str, fields: Any, tags: Optional[Mapping[str, Any]] = Non
             "results.write(%r): fields should be a dict or a DataFrame, got %s"
             % (measurement, type(fields).__name__)
         )
-    if sink is None:
+    given = time is not None or not isinstance(fields, Mapping)
+    if _sinks and _sinks[-1].pid == os.getpid():
+        for point in points:
+            _sinks[-1].add(point, given)
+    elif JOBS_FILE in os.environ:
+        _append(points, given)
+    else:
         _tell_that_nothing_is_written()
-        sink = Sink(lambda text: None)
-    for point in points:
-        sink.add(point, given=time is not None or not isinstance(fields, Mapping))
+        for point in points:
+            _sendable(point)
 
 
 # -- what the executor calls ----------------------------------------------------------------------------
@@ -101,12 +105,12 @@ def write(measurement: str, fields: Any, tags: Optional[Mapping[str, Any]] = Non
 class Sink:
     """Collects the lines of one job and hands them on in chunks: whole lines, each with its newline.
 
-    Threads of the job may share it. A child process of the job may not: it has no way to the worker.
+    Threads of the job may share it. Other processes of the job have no way to the worker: see ``_append``.
     """
 
     def __init__(self, send: Callable[[str], None]) -> None:
         self._send = send
-        self._pid = os.getpid()
+        self.pid = os.getpid()
         self._lock = threading.Lock()
         self._lines: List[str] = []
         self._chars = 0
@@ -115,18 +119,22 @@ class Sink:
 
     def add(self, point: Point, given: bool = True) -> None:
         """Take one point; one that has no field left is left out. ``given``: its time is not the clock's."""
-        if os.getpid() != self._pid:
-            raise RuntimeError(
-                "results.write() works in the job's own process only, not in one that the job started: "
-                "return the values to the job's process and write them there"
-            )
         series, fields, stamp = point
         if not fields:
             return
-        line = _sendable(point)
+        self._take(_sendable(point), series, stamp if given else None)
+
+    def add_written(self, line: str) -> None:
+        """Take one line that another process of the job has written with ``_append``."""
+        mark, text = line[:1], line[1:].rstrip("\n")
+        series = _SERIES.match(text)
+        given = int(text.rpartition(" ")[2]) if mark == _GIVEN else None
+        self._take(text, series.group() if series else "", given)
+
+    def _take(self, line: str, series: str, given: Optional[int]) -> None:
         with self._lock:
-            if given:
-                self._note(series, stamp)
+            if given is not None:
+                self._note(series, given)
             self._lines.append(line)
             self._chars += len(line) + 1
             if self._chars >= CHUNK_CHARS:
@@ -154,6 +162,28 @@ class Sink:
         self._send(text)
 
 
+JOBS_FILE = "CLOUDBURST_POINTS"
+"""Variable that names the file which processes that a job has started add their points to."""
+
+_GIVEN, _CLOCK = "+", "-"
+"""Before each line in it: whether the point's time was given, or is the clock's."""
+
+_SERIES = re.compile(r"(?:\\.|[^ \\])*")
+
+
+def _append(points: Iterator[Point], given: bool) -> None:
+    """Add points of a process that the job has started to the file that the executor reads at the job's end.
+
+    What is written at once into a file that is open for appending stays together.
+    """
+    mark = _GIVEN if given else _CLOCK
+    lines = [mark + _sendable(point) + "\n" for point in points if point[1]]
+    if lines:
+        with open(os.environ[JOBS_FILE], "ab", buffering=0) as file:
+            for begin in range(0, len(lines), 100):
+                file.write("".join(lines[begin : begin + 100]).encode("utf-8"))
+
+
 _sinks: List[Sink] = []
 """Holds the running job's sink, or nothing."""
 
@@ -163,11 +193,16 @@ def install(send: Callable[[str], None]) -> None:
     _sinks[:] = [Sink(send)]
 
 
-def uninstall() -> Dict[str, List[int]]:
-    """Hand the rest of the job's lines to its ``send``, and forget it; the ``series`` that it has written."""
+def uninstall(written: Iterable[str] = ()) -> Dict[str, List[int]]:
+    """Hand the rest of the job's lines to its ``send``, and forget it; the ``series`` that it has written.
+
+    ``written``: the lines that other processes of the job have written.
+    """
     if not _sinks:
         return {}
     sink = _sinks.pop()
+    for line in written:
+        sink.add_written(line)
     sink.flush()
     return sink.series
 

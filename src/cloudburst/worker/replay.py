@@ -18,7 +18,6 @@ from typing import Any, Literal
 from cloudburst.config import WorkerConfig
 from cloudburst.errors import EnsembleError, PayloadError
 from cloudburst.model import Endpoints, JobRecord
-from cloudburst.points import line
 from cloudburst.points.sink import Sink
 from cloudburst.rqwire.jobs import KnownJob
 from cloudburst.worker import inside
@@ -78,7 +77,6 @@ def replay(
         order.write_text(
             json.dumps(
                 {
-                    "results": line.__file__,
                     "payload": str(runtime.payload_dir),
                     "preload": runtime.settings.preload,
                     "data": job.data.decode(),

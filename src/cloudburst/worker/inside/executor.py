@@ -36,7 +36,7 @@ from .output import Output, answer_signals, flush_streams
 from .payload import Broken, Payload, find_first, preload
 from .privileges import obey_modes
 from .scratch import Scratch
-from .stub import load_results
+from .stub import collect, load_results
 from .values import decode, encode, plain
 from .variables import put
 
@@ -47,11 +47,12 @@ class Executor:
     payload: Payload
     settings: Dict[str, Any]
 
-    def __init__(self, channel: Channel, output: Output, *, scratch: str, points: Any) -> None:
+    def __init__(self, channel: Channel, output: Output, *, scratch: str) -> None:
         self.channel = channel
         self.output = output
         self.scratch = Scratch(scratch)
-        self.points = points
+        self._points_file = os.path.join(scratch, "points")
+        self.points = load_results(self._points_file)
         self.memory = Memory()
         self.forks = Forks()
         self.leftovers = Leftovers()
@@ -164,7 +165,7 @@ class Executor:
             header = self._failure(error)
         renew = self.leftovers.after(self.payload)
         try:
-            series = self.points.uninstall()
+            series = self.points.uninstall(collect(self._points_file))
         except BaseException as error:  # noqa: BLE001 (too many points)
             header = self._failure(error)
         if header["state"] == "finished":
@@ -303,7 +304,7 @@ class Executor:
 
 
 def main() -> None:
-    fd, queue_fd, lifeline_fd, scratch, line_py, modules = sys.argv[1:7]
+    fd, queue_fd, lifeline_fd, scratch, _, modules = sys.argv[1:7]
     output = Output()
     lifeline = Kept(int(lifeline_fd))
     os.close(int(lifeline_fd))
@@ -315,6 +316,6 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["worker"]
     channel = Channel(int(fd), int(queue_fd))
-    executor = Executor(channel, output, scratch=scratch, points=load_results(line_py))
+    executor = Executor(channel, output, scratch=scratch)
     if executor.stand_by(json.loads(modules)):
         executor.serve()

@@ -4,7 +4,6 @@ It is started as ``python __main__.py ORDER``, in the job's scratch directory an
 ORDER is a JSON file:
 
 ===========  =========================================================================
-results      path of the file that is ``cloudburst.results`` in a job
 payload      directory of the payload
 preload      modules that are imported before those of the payload can be found
 data         job data as JSON
@@ -23,6 +22,7 @@ import contextlib
 import faulthandler
 import inspect
 import json
+import os
 import pdb
 import re
 import signal
@@ -36,7 +36,7 @@ from .logs import capture
 from .output import line_buffered
 from .payload import Payload, find_first, preload
 from .privileges import obey_modes
-from .stub import load_results
+from .stub import collect, load_results
 from .values import decode, encode, plain
 
 LEFT = 130
@@ -103,7 +103,7 @@ def without_ours(error: BaseException) -> BaseException:
     return error.with_traceback(found or error.__traceback__)
 
 
-def run(order: Dict[str, Any], results: Any) -> Dict[str, Any]:
+def run(order: Dict[str, Any], results: Any, written: str) -> Dict[str, Any]:
     """How the job ended: state, value or error; KeyboardInterrupt and BdbQuit are let through."""
     payload = Payload(order["payload"])
     points = Points(order["show_points"])
@@ -125,7 +125,7 @@ def run(order: Dict[str, Any], results: Any) -> Dict[str, Any]:
         if order["debug"]:
             look_around(error)
     answer["seconds"] = time.perf_counter() - started
-    results.uninstall()
+    results.uninstall(collect(written))
     return answer
 
 
@@ -156,11 +156,12 @@ def _answer() -> int:
     for stream in (sys.stdout, sys.stderr):
         line_buffered(stream)
     capture()
-    results = load_results(order["results"])
+    written = os.path.join(os.path.dirname(os.path.abspath(sys.argv[1])), "points")
+    results = load_results(written)
     ahead = preload(order["preload"])
     find_first(order["payload"], ahead)
     try:
-        answer = run(order, results)
+        answer = run(order, results, written)
     except (KeyboardInterrupt, bdb.BdbQuit):
         return LEFT
     with open(order["answer"], "w", encoding="utf-8") as file:

@@ -44,6 +44,13 @@ class Payload:
         parts = name.split(".")
         if len(parts) < 2:
             raise Broken("%r names no module: use module.function, such as worker.work" % name)
+        if self.has("cloudburst.py") or self.has(os.path.join("cloudburst", "__init__.py")):
+            raise Broken(
+                "the payload has a module called cloudburst, which is the name of CloudBurst's own in jobs: "
+                "rename it"
+            )
+        if parts[0] == "__main__":
+            raise Broken("functions of __main__.py cannot be run: put them into a module of another name")
         spec = importlib.util.find_spec(parts[0])
         if spec is None:
             raise Broken("the payload has no module %r (function %r)" % (parts[0], name))
