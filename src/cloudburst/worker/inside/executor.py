@@ -130,6 +130,7 @@ class Executor:
         flush_streams()
         self.memory.rss_mb()
         started, clock, parent = time.time(), time.perf_counter(), os.getpid()
+        self.leftovers.processes.before()
         self._forking = True
         child = os.fork()
         self._forking = False
@@ -149,7 +150,9 @@ class Executor:
             return
         if os.WIFSIGNALED(status):  # end as it ended, and the worker sees why
             os.kill(os.getpid(), os.WTERMSIG(status))
-        self._tell(job, self._failure(Gone(os.WEXITSTATUS(status))), b"", started, clock)
+        header = self._failure(Gone(os.WEXITSTATUS(status)))
+        header["renew"] = self.leftovers.processes.after()
+        self._tell(job, header, b"", started, clock)
 
     def _here(self, job: dict[str, Any], data: bytes) -> None:
         started, clock = time.time(), time.perf_counter()

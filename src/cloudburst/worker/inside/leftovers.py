@@ -32,10 +32,13 @@ PAUSE_S = 0.005
 
 
 class Leftovers:
-    """Called before each job and after it, and again when a module of the payload was imported."""
+    """Called before each job and after it, and again when a module of the payload was imported.
+
+    Of a job in a fork only ``processes`` matter here, if the fork could not end them itself.
+    """
 
     def __init__(self) -> None:
-        self._processes = Processes()
+        self.processes = Processes()
         self._forked = False
         self._was: List[Any] = []
         self._threads: AbstractSet[int] = frozenset()
@@ -44,11 +47,11 @@ class Leftovers:
     def alone(self) -> None:
         """This process is a fork, for one job: what it leaves in itself ends with it."""
         self._forked = True
-        self._processes = Processes()
+        self.processes = Processes()
 
     def before(self) -> None:
         """Remember what there is."""
-        self._processes.before()
+        self.processes.before()
         if not self._forked:
             self._was = [state.read() for state in STATE]
             self._threads = frozenset(sys._current_frames())
@@ -63,9 +66,9 @@ class Leftovers:
         disarm()
         try:
             if self._forked:
-                return self._processes.after()
+                return self.processes.after()
             renew = self._put_back()
-            renew = self._processes.after() or renew
+            renew = self.processes.after() or renew
             return self._threads_left(payload) or self._files.left() or renew
         except Exception as error:  # noqa: BLE001 (of libraries, whose insides differ between versions)
             return "what a job has left cannot be ended: %s: %s" % (type(error).__name__, error)
