@@ -365,7 +365,7 @@ def test_a_spooled_line_that_is_refused_for_good_is_put_aside_and_holds_up_nothi
     write.wait_for_empty_spool()
     assert endpoint.values() == [0, 1, 2]
     assert (write.spool_dir / "refused.txt").read_text().splitlines()[1:] == ["no line protocol"]
-    assert "refuses spooled points for good" in caplog.text
+    assert "spooled points are refused for good" in caplog.text
 
 
 def test_a_full_spool_makes_jobs_wait_instead_of_losing_points(endpoint, writing, caplog):

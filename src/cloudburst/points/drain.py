@@ -102,6 +102,8 @@ class Drain:
     def _deliver_some(self) -> None:
         """Deliver a batch of files; those that are done are removed, even if the database goes away."""
         files = self._spool.first()
+        while files and not files[0][1]:  # nothing of it was sound
+            self._spool.remove(files.pop(0)[0])
         for span, reason in sift([lines for _, lines in files], self._database.write):
             for path, lines in files[span.start : span.stop]:
                 if reason:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cloudburst.log import Repeats
 from cloudburst.points.batch import first_batch
+from cloudburst.points.parse import are_whole, whole_lines
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,21 @@ class Spool:
                 self.remove(path, aside=True)
                 continue
             files.append(path)
-            yield content
+            yield self._mended(path, content)
+
+    def _mended(self, path: Path, content: bytes) -> bytes:
+        """Its whole lines, all that it holds from now on: others would run into those of the next file."""
+        if are_whole(content.decode("utf-8", "surrogateescape")):
+            return content
+        lines = [(line, are_whole(line.decode("utf-8", "replace"))) for line in whole_lines(content)]
+        self.refuse(b"".join(line for line, whole in lines if not whole), f"{path.name} is damaged")
+        mended = b"".join(line for line, whole in lines if whole)
+        with path.open("r+b") as file:  # in place: that needs no room
+            file.write(mended)
+            file.truncate()
+        with self._lock:
+            self._bytes -= len(content) - len(mended)
+        return mended
 
     def remove(self, path: Path, *, aside: bool = False) -> None:
         """Forget a file: its lines are in the database, or cannot be read and are left ``aside``."""
@@ -105,7 +120,7 @@ class Spool:
         """Put lines aside that the database will never take; only the first so many are kept."""
         path = self._directory / REFUSED
         if times := self._repeats.worth_saying("refused"):
-            text = "points: the database refuses spooled points for good (%s so far), see %s: %s"
+            text = "points: spooled points are refused for good (%s so far), see %s: %s"
             log.error(text, f"{times:,}", path, reason)
         try:
             with path.open("ab") as file:
