@@ -37,7 +37,10 @@ _FOR_BUILDS = re.compile(
 
 def home(environ: Environ) -> Path:
     """Directory of all local stacks: ``$CLOUDBURST_HOME``, else ``~/.cloudburst``."""
-    return Path(environ.get("CLOUDBURST_HOME") or "~/.cloudburst").expanduser().absolute()
+    try:
+        return Path(environ.get("CLOUDBURST_HOME") or "~/.cloudburst").expanduser().absolute()
+    except RuntimeError as error:  # a user without a home
+        raise ConfigError(f"CLOUDBURST_HOME is not set, and {error}: set it to a directory") from error
 
 
 def stack_dir(environ: Environ, stack: str) -> Path:
@@ -54,13 +57,10 @@ def endpoints(environ: Environ, stack: str | None = None) -> Endpoints:
     """
     name = stack or environ.get("CLOUDBURST_STACK") or names.LOCAL_STACK
     path = stack_dir(environ, name) / "endpoints.json"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    text = _text(path)
+    if text is None:
         start = "./buildstack.sh --local" if name == names.LOCAL_STACK else f"buildstack.sh for {name!r}"
-        raise ConfigError(
-            f"no stack {name!r} is known here ({path} does not exist): start it with {start}"
-        ) from None
+        raise ConfigError(f"no stack {name!r} is known here ({path} does not exist): start it with {start}")
     found = Endpoints.from_json(text, str(path))
     # Beside it, as a rule: so the directory can be copied to other machines.
     return replace(found, ca_file=str(path.parent / found.ca_file)) if found.ca_file else found
@@ -71,10 +71,22 @@ def secret(environ: Environ, name: str, default: str = "") -> str:
     path = environ.get(f"{name}_FILE")
     if not path:
         return environ.get(name, default)
+    text = _text(Path(path), f"{name}_FILE: ")
+    if text is None:
+        raise ConfigError(f"{name}_FILE: cannot read {path} (No such file or directory)")
+    return text.strip()
+
+
+def _text(path: Path, whose: str = "") -> str | None:
+    """What a file holds; None when it is not there, ConfigError when it cannot be read."""
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{whose}cannot read {path}: it is not UTF-8 text: save it as UTF-8") from error
     except OSError as error:
-        raise ConfigError(f"{name}_FILE: cannot read {path} ({error.strerror})") from error
+        raise ConfigError(f"{whose}cannot read {path} ({error.strerror or error})") from error
 
 
 def keeper_token(environ: Environ) -> str | None:
@@ -336,11 +348,12 @@ class KeeperConfig:
 def payload_settings(directory: Path) -> PayloadSettings:
     """The payload's ``cloudburst.toml``; defaults when it has none. ConfigError for unknown keys."""
     path = directory / "cloudburst.toml"
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    text = _text(path)
+    if text is None:
         return PayloadSettings()
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"cloudburst.toml: {error}") from error
     known = {field.name: type(getattr(PayloadSettings(), field.name)) for field in fields(PayloadSettings)}
     for key, value in table.items():
@@ -369,3 +382,5 @@ def _check_setting(key: str, value: object, known: Mapping[str, type]) -> None:
         raise ConfigError(f'cloudburst.toml: isolation: should be "reuse" or "fork", got {value!r}')
     if isinstance(value, int) and value < 0:
         raise ConfigError(f"cloudburst.toml: {key}: should not be negative, got {value}")
+    if isinstance(value, int) and value >= 2**31:
+        raise ConfigError(f"cloudburst.toml: {key}: should be less than {2**31}, got {value}")

@@ -51,8 +51,12 @@ class Endpoints:
         """Parse what ``to_json`` wrote; ``source`` names the file in errors (ConfigError)."""
         try:
             raw = json.loads(text)
-            return cls(**{field.name: raw[field.name] for field in fields(cls) if field.name in raw})
-        except (ValueError, TypeError, KeyError) as error:
+            said = {field.name: raw[field.name] for field in fields(cls) if field.name in raw}
+            for name, value in said.items():
+                if not isinstance(value, str):
+                    raise TypeError(f"{name} should be a text, got {value!r:.40}")
+            return cls(**said)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ConfigError(f"{source}: not the endpoints of a stack ({error})") from error
 
 

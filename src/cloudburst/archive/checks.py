@@ -75,7 +75,7 @@ def _syntax_error(name: str, member: Member) -> str | None:
     except SyntaxError as error:
         return f"{name}:{error.lineno or 1}: {error.msg}"
     except (ValueError, RecursionError, MemoryError) as error:  # null bytes; nested too deeply
-        return f"{name}:1: {error}"
+        return f"{name}:1: {error or 'nested too deep'}"
     return None
 
 

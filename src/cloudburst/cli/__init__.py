@@ -89,6 +89,12 @@ def main() -> None:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:  # such as a full disk that stdout leads to
+        if is_verbose():
+            echo(traceback.format_exc(), err=True)
+        where = f"{error.filename}: " if error.filename else ""
+        _tell(f"cloudburst: {where}{error.strerror or error}", error)
+        code = CloudburstError.exit_code
     sys.exit(code)
 
 

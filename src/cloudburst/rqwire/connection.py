@@ -15,7 +15,7 @@ from redis.client import Pipeline
 from redis.retry import Retry
 
 from cloudburst import trust
-from cloudburst.errors import QueueError
+from cloudburst.errors import ConfigError, QueueError
 
 Redis = redis.Redis
 """Always with bytes in replies: job data is not text."""
@@ -58,7 +58,7 @@ def connect(url: str, *, ca_file: str = "", timeout_s: float = 10.0) -> Redis:
     Raises QueueError, and ConfigError. ``timeout_s`` bounds every later call on the connection too.
     """
     tls: dict[str, Any] = {}
-    if urllib.parse.urlsplit(url).scheme == "rediss":
+    if _scheme(url) == "rediss":
         tls = {"connection_class": _PinnedConnection, "context": trust.context(ca_file)}
     client = redis.Redis.from_url(
         url,
@@ -132,6 +132,21 @@ def _full(error: redis.RedisError) -> str:
             "lost: make room on the master's disk, then all goes on"
         )
     return ""
+
+
+def _scheme(url: str) -> str:
+    """ConfigError for what is no URL of a Redis."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        parts.port  # noqa: B018  raises for one that there is not
+        (parts.hostname or "").encode("idna")
+    except (ValueError, UnicodeError) as error:
+        raise ConfigError(f"{url.rpartition('@')[2]!r:.100}: not the address of a Redis ({error})") from error
+    if parts.scheme not in {"redis", "rediss", "unix"} or not parts.netloc + parts.path:
+        raise ConfigError(
+            f"{url.rpartition('@')[2]!r:.100}: not the address of a Redis: it begins with redis:// or rediss://"
+        )
+    return parts.scheme
 
 
 @contextlib.contextmanager

@@ -141,7 +141,7 @@ _ELSEWHERE = "CLOUDBURST_HOME chooses another place for stacks"
 _ADVICE = (
     ({errno.EACCES, errno.EPERM, errno.EROFS}, f": it has to be yours to write; {_ELSEWHERE}"),
     ({errno.ENOSPC, errno.EDQUOT}, f": make room on that disk; {_ELSEWHERE}"),
-    ({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}, f": {_ELSEWHERE}"),
+    ({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP}, f": {_ELSEWHERE}"),
     ({errno.EMFILE, errno.ENFILE}, ": allow more open files (ulimit -n 4096)"),
     ({errno.EAGAIN, errno.ENOMEM}, ": this machine has no room for more processes: end some of them"),
 )
