@@ -12,7 +12,8 @@ JOBS = 40
 PIPFILE = '[packages]\npyswmm = "*"\n'
 BESIDE = """
 from pathlib import Path
-from pyswmm import Output, Simulation, Nodes
+from pyswmm import Nodes, Output, Simulation
+from swmm.toolkit.shared_enum import LinkAttribute
 
 MODEL = Path(__file__).parent / "model.inp"
 
@@ -23,7 +24,7 @@ def work(params):
         for _ in simulation:
             junction.generated_inflow(0.1 + params["n"] / 100)
     with Output(str(MODEL.with_suffix(".out"))) as output:
-        flows = output.link_series("C3", 0).values()
+        flows = output.link_series("C3", LinkAttribute.FLOW_RATE).values()
         return {"peak": round(max(flows), 6), "steps": len(flows)}
 """
 COPIED = BESIDE.replace(
