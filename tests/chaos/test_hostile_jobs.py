@@ -10,7 +10,7 @@ import pytest
 
 from cloudburst.rqwire.ledger import Ledger
 from tests.chaos import hostile_hashes, hostile_jobs, ledger
-from tests.chaos.world import Worker, World, left_behind
+from tests.chaos.world import Run, Worker, World, left_behind
 from tests.wait import wait_until
 
 TIMEOUT_S = 8
@@ -41,7 +41,7 @@ def among_good_ones(world: World, hostile: list[dict[str, Any]], isolation: str)
     other = world.submit(200, "worker.among_hostile_ones", points=1, digest=digest)
     wait_until(lambda: world.complete(run) and world.complete(other), 240, "both ensembles to end")
 
-    found = ledger.wrong(run.descriptions, world.records(run))
+    found = [f"{what}; {before(run, what)}" for what in ledger.wrong(run.descriptions, world.records(run))]
     found += ledger.wrong(other.descriptions, world.records(other))
     found += [worker.node + " has ended" for worker in workers if not worker.alive]
     world.check(run, other)
@@ -49,16 +49,28 @@ def among_good_ones(world: World, hostile: list[dict[str, Any]], isolation: str)
     return found
 
 
+def before(run: Run, wrong: str) -> str:
+    """What ran in the same executor or worker right before the job that went wrong."""
+    notes = run.notes()
+    job = int(wrong.partition(" ")[0].rpartition("-")[2])
+    starts = [place for place, note in enumerate(notes) if note.n == job]
+    if not starts:
+        return "it never started"
+    pid, worker = notes[starts[-1]].pid, notes[starts[-1]].worker
+    earlier = [note for note in notes[: starts[-1]] if pid == note.pid or worker == note.worker]
+    return f"before it: {[run.descriptions[note.n].get('kind', 'good') for note in earlier[-3:]]}"
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("isolation", ["reuse", "fork"])
 def test_a_hostile_job_of_any_kind_spoils_its_own_record_only(world: World, isolation: str):
-    assert among_good_ones(world, ALL, isolation) == []
+    assert not (wrong := among_good_ones(world, ALL, isolation)), "\n".join(wrong)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("isolation", ["reuse", "fork"])
 def test_whatever_a_job_writes_into_the_executors_socket_is_its_own_failure(world: World, isolation: str):
-    assert among_good_ones(world, FORGED, isolation) == []
+    assert not (wrong := among_good_ones(world, FORGED, isolation)), "\n".join(wrong)
 
 
 @pytest.mark.timeout(300)

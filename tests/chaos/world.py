@@ -248,7 +248,7 @@ class World:
     def version(self, number: int, isolation: str = "reuse") -> str:
         """The digest of a payload that is another one, and does the same."""
         settings = f'max_jobs_per_executor = {10_000 + number}\nisolation = "{isolation}"\n'
-        return self.stack.upload(payload.write(self.directory / f"payload-{number}", settings))
+        return self.stack.upload(payload.write(self.directory / f"payload-{number}-{isolation}", settings))
 
     def post_worker_zip(self) -> None:
         """Make the payload the one of stock jobs, too."""

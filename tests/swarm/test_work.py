@@ -10,13 +10,32 @@ import pytest
 import requests
 
 from cloudburst import config
-from cloudburst.model import Endpoints
+from cloudburst.model import Endpoints, JobRecord
 from tests.swarm.deployed import NAME, REPOSITORY, Deployed
 from tests.swarm.process import run
 from tests.wait import wait_until
 
 JOBS = 24
 EXAMPLE = REPOSITORY / "client/example"
+SIMULATION = """
+import shutil
+from pathlib import Path
+
+GIVEN = Path(__file__).parent / "model.inp"
+
+
+def simulate(model, params):
+    (model.parent / "model.out").write_text(model.read_text() * params["n"])
+    return len((model.parent / "model.out").read_text())
+
+
+def beside(params):
+    return simulate(GIVEN, params)
+
+
+def copied(params):
+    return simulate(Path(shutil.copy(GIVEN, "model.inp")), params)
+"""
 
 
 def asked(where: Endpoints, query: str) -> list[dict[str, Any]]:
@@ -54,6 +73,26 @@ def test_the_example_runs_over_both_nodes_and_is_seen(swarm: Deployed, tmp_path:
     jobs = ({"seed": seed, "spread": 0.3, "ensemble": "more"} for seed in range(5000))
     more = swarm.stack().submit("more", payload=EXAMPLE, function="worker.work", jobs=jobs)
     wait_until(lambda: {record.node for record in more.results()} == {"a", "b"}, 180, "jobs on both nodes")
+
+
+def test_a_simulation_that_writes_beside_its_model_is_told_where_to_write(
+    swarm: Deployed, tmp_path: Path
+) -> None:
+    (tmp_path / "worker.py").write_text(SIMULATION)
+    (tmp_path / "model.inp").write_text("[TITLE]\n")
+    (tmp_path / "Pipfile").write_text("[packages]\n")
+
+    def ended(function: str) -> list[JobRecord]:
+        jobs = ({"n": n} for n in range(JOBS))
+        ensemble = swarm.stack().submit(function, payload=tmp_path, function=f"worker.{function}", jobs=jobs)
+        wait_until(lambda: ensemble.status().complete, 180, f"{function} to end")
+        return list(ensemble.results())
+
+    told = ended("beside")
+    assert {record.state for record in told} == {"failed"}
+    assert all("working directory" in record.error for record in told), told[0].error
+    right = {record.index: record.value for record in ended("copied")}
+    assert right == {n: n * len("[TITLE]\n") for n in range(JOBS)}
 
 
 def test_the_queue_is_seen_behind_a_password(swarm: Deployed) -> None:
