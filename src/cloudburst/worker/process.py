@@ -323,6 +323,14 @@ class ExecutorProcess:
         finally:
             ending.end_orphans()
 
+    def leave(self) -> bool:
+        """Ask it to end by itself, if it has run jobs and runs none; whether it may. Then ``close`` it."""
+        if not self.ended or self.jobs != self.ended or self.hung_up or not self.alive():
+            return False
+        with contextlib.suppress(OSError):
+            self._queue.shutdown(socket.SHUT_WR)
+        return True
+
     def close(self) -> None:
         """Kill it, and clean up."""
         try:

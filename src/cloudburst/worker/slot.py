@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 
 from cloudburst.rqwire.leases import Claim
 from cloudburst.worker.process import ExecutorProcess
@@ -133,10 +134,10 @@ class Slot:
         executor, self.executor = self.executor, None
         return executor
 
-    def discard(self) -> None:
-        """Kill the executor, if there is one, and forget it."""
+    def discard(self, close: Callable[[ExecutorProcess], None]) -> None:
+        """End the executor, if there is one, and forget it."""
         if self.executor is not None:
-            self.executor.close()
+            close(self.executor)
             self.executor = None
             self.retiring = False
 

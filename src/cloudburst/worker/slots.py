@@ -22,6 +22,7 @@ from cloudburst.worker.ending import Guard
 from cloudburst.worker.identities import Identities
 from cloudburst.worker.inside import frames
 from cloudburst.worker.inside.lifelines import adopt_orphans
+from cloudburst.worker.leaving import Leaving
 from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.recorder import Recorder
 from cloudburst.worker.removing import remove
@@ -69,7 +70,8 @@ class Slots:
         remove(self._directory)
         self._numbers = count()
         self._slots = [Slot(number) for number in range(config.slots)]
-        self._spares = Spares(config.slots)
+        self._leaving = Leaving()
+        self._spares = Spares(config.slots, close=self._leaving.close)
         self._stand_ins = StandIns(self._spares)
         self._identities = Identities(config.executor_uids)
         adopt_orphans()
@@ -312,6 +314,7 @@ class Slots:
         if now >= self._next_tick:
             self._next_tick = now + TICK_S
             ending.end_orphans()
+            self._leaving.tick()
             self._kernel_kills = (self._kernel_kills[1], memory.kernel_kills())
             for slot in self._slots:
                 if slot.claims and slot.executor is not None:
@@ -428,10 +431,11 @@ class Slots:
         self.give_back_waiting()
 
     def close(self) -> None:
-        """Kill all executors."""
+        """End all executors."""
         for slot in self._slots:
             self._discard(slot)
         self._spares.close()
+        self._leaving.wait()
         if self._guard is not None:
             self._guard.close()
 
@@ -445,7 +449,7 @@ class Slots:
     def _discard(self, slot: Slot) -> None:
         if slot.executor is not None:
             self._unregister(slot.executor)
-        slot.discard()
+        slot.discard(self._leaving.close)
 
     def _unregister(self, executor: ExecutorProcess) -> None:
         with contextlib.suppress(KeyError):  # done before

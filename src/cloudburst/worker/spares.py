@@ -31,9 +31,16 @@ MEMORY_PART = 0.25
 class Spares:
     """Idle executors, the one that was used last first to be used again, and last to be ended."""
 
-    def __init__(self, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        slots: int,
+        clock: Callable[[], float] = time.monotonic,
+        close: Callable[[ExecutorProcess], None] = ExecutorProcess.close,
+    ) -> None:
+        """``close`` ends an executor."""
         self._most = slots * PER_SLOT
         self._clock = clock
+        self._close = close
         self._kept: list[tuple[float, ExecutorProcess]] = []
         """Since when, and which; the longest first."""
 
@@ -97,7 +104,7 @@ class Spares:
             self._end(executor, "its payload is gone")
 
     def close(self) -> None:
-        """Kill all of them."""
+        """End all of them."""
         for executor in list(self):
             self._end(executor, "the worker stops")
 
@@ -107,4 +114,4 @@ class Spares:
     def _end(self, executor: ExecutorProcess, why: str) -> None:
         self._remove(executor)
         log.debug("an executor of payload %.12s is ended: %s", executor.runtime.digest, why)
-        executor.close()
+        self._close(executor)

@@ -131,6 +131,7 @@ class Executor:
         self.memory.rss_mb()
         started, clock, parent = time.time(), time.perf_counter(), os.getpid()
         self.leftovers.processes.before()
+        self.leftovers.written.flush()  # else each fork would write it
         self._forking = True
         child = os.fork()
         self._forking = False

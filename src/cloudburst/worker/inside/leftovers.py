@@ -8,6 +8,7 @@ variables cannot be put back: docs/payloads.md says so.
 from __future__ import annotations
 
 import _thread
+import atexit
 import contextlib
 import gc
 import os
@@ -21,6 +22,7 @@ from typing import AbstractSet, Any, List
 from .payload import Payload
 from .processes import Processes
 from .state import STATE, disarm
+from .written import Written
 
 LEFT = 64
 """An executor in which jobs have left more open files, or more threads, takes no further job."""
@@ -43,10 +45,12 @@ class Leftovers:
         self._was: List[Any] = []
         self._threads: AbstractSet[int] = frozenset()
         self._files = Open()
+        self.written = Written()
 
     def alone(self) -> None:
         """This process is a fork, for one job: what it leaves in itself ends with it."""
         self._forked = True
+        atexit._clear()
         self.processes = Processes()
 
     def before(self) -> None:
@@ -60,18 +64,29 @@ class Leftovers:
         """Remember what there is now: what a module has set and started, while it was imported, stays."""
         self.before()
         self._files.stay()
+        self.written.look()
 
     def after(self, payload: Payload) -> str:
         """End and put back what the job has left; why no further job should run here, "" if it may."""
         disarm()
         try:
+            self.written.flush()
             if self._forked:
-                return self.processes.after()
+                return self._end()
             renew = self._put_back()
             renew = self.processes.after() or renew
             return self._threads_left(payload) or self._files.left() or renew
         except Exception as error:  # noqa: BLE001 (of libraries, whose insides differ between versions)
             return "what a job has left cannot be ended: %s: %s" % (type(error).__name__, error)
+
+    def _end(self) -> str:
+        """What Python does at its end, for what this fork has begun."""
+        with contextlib.suppress(BaseException):
+            atexit._run_exitfuncs()
+        renew = self.processes.after()
+        self.written.look()
+        self.written.flush()
+        return renew
 
     def _put_back(self) -> str:
         renew = ""
