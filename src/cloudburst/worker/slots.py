@@ -15,7 +15,7 @@ from itertools import count
 
 from cloudburst import names
 from cloudburst.config import WorkerConfig
-from cloudburst.rqwire.leases import Claim, Loss, Outcome
+from cloudburst.rqwire.leases import MALFORMED, Claim, Loss, Outcome
 from cloudburst.worker import ending, memory
 from cloudburst.worker.ahead import Ahead
 from cloudburst.worker.ending import Guard
@@ -165,7 +165,7 @@ class Slots:
                 time.time(),
                 0.0,
                 error=claim.malformed,
-                fingerprint="malformed",
+                fingerprint=MALFORMED,
                 traceback=claim.malformed,
             )
         )
