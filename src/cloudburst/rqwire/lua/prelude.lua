@@ -110,7 +110,9 @@ local function ensemble(ens)
     for i = 1, 5 do found[ENSEMBLE_NUMBERS[i]] = found[ENSEMBLE_NUMBERS[i]] or 0 end
     if not string.find(string.sub(found.created_at or '', 1, 20), '^%d+%.?%d*$') then found.created_at = '0' end
     found.queue = found.queue or 'default'
-    known[ens_key(ens)] = 'hash'
+    found.key = ens_key(ens)
+    found.results, found.ran, found.failures = found.key .. ':results', found.key .. ':ran', found.key .. ':failures'
+    known[found.key] = 'hash'
   end
   ensembles[ens] = found or false
   return found or nil
@@ -133,6 +135,12 @@ local function malform(job, what)
   job.malformed = job.malformed or what
 end
 
+local function malform_number(job, name, value)
+  local bounds = NUMBERS[name]
+  local most = whole(value, -MOST, 9 * MOST) and string.format(' from %d to %.0f', bounds.least, bounds.most) or ''
+  malform(job, name .. ': should be ' .. bounds.what .. most .. ', got ' .. shown(value))
+end
+
 -- A hash without a status that there is; or no hash.
 local function odd(id, job, reply)
   local key = job_key(id)
@@ -152,9 +160,13 @@ end
 
 -- Which ensemble a job is of, its id says; its hash has to say the same.
 local function belong(id, job)
-  local ens, text = string.match(id, '^(.+)%-(%d+)$')
-  local found = ens and ensemble(ens)
-  local index = found and whole(text, 0, found.submitted - 1)
+  local ens, index = job.cb_ens, job.cb_index
+  local found = ens and index and ens .. '-' .. index == id and ensemble(ens)
+  if found and index >= 0 and index < found.submitted then return end
+  local text
+  ens, text = string.match(id, '^(.+)%-(%d+)$')
+  found = ens and ensemble(ens)
+  index = found and whole(text, 0, found.submitted - 1)
   if index and string.format('%.0f', index) == text then
     if job.cb_ens ~= ens then malform(job, 'cb_ens: should be ' .. shown(ens)) end
     if job.cb_index ~= index then malform(job, 'cb_index: should be ' .. text) end
@@ -165,43 +177,43 @@ local function belong(id, job)
   end
 end
 
-local jobs = {}
+local jobs, NOTHING = {}, {}
 
 -- Some fields of a job: numbers as numbers; `malformed`, if something is wrong with them; none for a job that there is
 -- not. A list of fields with `place` has cb_ens and cb_index, which are there only if the job is one of that ensemble.
 local function load(id, fields)
-  local job, before = jobs[id], {}
-  for _, list in ipairs(job and job.loaded or {}) do
-    if list == fields then return job end
-    for _, name in ipairs(list) do before[name] = true end
+  local job, before = jobs[id], NOTHING
+  if job then
+    before = {}
+    for _, list in ipairs(job.loaded) do
+      if list == fields then return job end
+      for _, name in ipairs(list) do before[name] = true end
+    end
   end
-  local key = job_key(id)
-  local reply = read('HMGET', key, unpack(fields))
-  local values = reply or {}
-  if not job then
-    job = {loaded = {}}
+  local key = 'rq:job:' .. id
+  local values = read('HMGET', key, unpack(fields))
+  if job then
+    job.loaded[#job.loaded + 1] = fields
+  else
+    job = {loaded = {fields}}
     jobs[id] = job
     known[key] = 'hash'
   end
-  job.loaded[#job.loaded + 1] = fields
-  for i = 1, #fields do
+  for i = 1, values and #fields or 0 do
     local name, value = fields[i], values[i]
-    if before[name] or not value then
-      -- it is there already, as this call has left it; or is not there
-    elseif NUMBERS[name] then
+    if value and not before[name] then  -- else it is there already, as this call has left it
       local bounds = NUMBERS[name]
-      job[name] = whole(value, bounds.least, bounds.most)
-      if not job[name] and value ~= '' then
-        local most = whole(value, -MOST, 9 * MOST) and string.format(' from %d to %.0f', bounds.least, bounds.most) or ''
-        malform(job, name .. ': should be ' .. bounds.what .. most .. ', got ' .. shown(value))
+      if not bounds then
+        job[name] = value
+      else
+        job[name] = whole(value, bounds.least, bounds.most)
+        if not job[name] and value ~= '' then malform_number(job, name, value) end
       end
-    else
-      job[name] = value
     end
   end
-  if fields[1] == 'status' and not before.status and not STATUSES[job.status] then odd(id, job, reply) end
-  if fields.place and not before.cb_ens and job.status then belong(id, job) end
-  job.cb_entry = is_entry(job.cb_entry) or nil
+  if fields[1] == 'status' and not STATUSES[job.status] and not before.status then odd(id, job, values) end
+  if fields.place and job.status and not before.cb_ens then belong(id, job) end
+  if job.cb_entry and not is_entry(job.cb_entry) then job.cb_entry = nil end
   return job
 end
 local function load_job(id) return load(id, JOB_FIELDS) end
@@ -240,10 +252,10 @@ local function count(key, field, change)
 end
 
 -- Counts a record, or with -1 its withdrawal, in the step that writes it.
-local function count_record(ens, state, number, fingerprint, change)
-  count(ens_key(ens), state, change)
-  count(ens_key(ens) .. ':ran', number .. ':' .. state, change)
-  if fingerprint then count(ens_key(ens) .. ':failures', fingerprint, change) end
+local function count_record(spec, state, number, fingerprint, change)
+  count(spec.key, state, change)
+  count(spec.ran, number .. ':' .. state, change)
+  if fingerprint then count(spec.failures, fingerprint, change) end
 end
 
 local function in_slices(command, key, args)
@@ -254,23 +266,22 @@ end
 
 -- Whatever lies where one of our keys should be, and is of another type, cannot be read by anybody: it goes.
 local function make_room()
-  local wanted = {}
-  for _, note in ipairs(notes) do wanted[note[2]] = TYPES[note[1]] or wanted[note[2]] end
+  local wrong = {}
+  local function look(key, kind)
+    if not kind or known[key] == kind then return end
+    known[key] = kind
+    local there = kind_of(key)
+    if there ~= kind and there ~= 'none' then wrong[#wrong + 1] = key end
+  end
+  for _, note in ipairs(notes) do look(note[2], TYPES[note[1]]) end
   for _, one in ipairs(records) do
-    wanted[one.key] = 'stream'
-    if one.job then wanted[one.job] = 'hash' end
+    look(one[1], 'stream')
+    if one.job then look(one.job, 'hash') end
   end
   for command, keys in pairs(pending) do
-    for key in pairs(keys) do wanted[key] = TYPES[command] end
+    for key in pairs(keys) do look(key, TYPES[command]) end
   end
-  for key in pairs(counters) do wanted[key] = 'hash' end
-  local wrong = {}
-  for key, kind in pairs(wanted) do
-    if known[key] ~= kind then
-      local there = kind_of(key)
-      if there ~= kind and there ~= 'none' then wrong[#wrong + 1] = key end
-    end
-  end
+  for key in pairs(counters) do look(key, 'hash') end
   for _, key in ipairs(wrong) do redis.call('DEL', key) end
 end
 
@@ -278,9 +289,9 @@ end
 -- a stream can have: then this job has no record, which the audit tells, and all else goes on.
 local function write_records()
   for _, one in ipairs(records) do
-    local entry = redis.pcall('XADD', one.key, '*', unpack(one.entry))
+    local entry = redis.pcall('XADD', unpack(one))
     local added = type(entry) == 'string'
-    if added then count_record(one.ens, one.state, one.number, one.fingerprint, 1) end
+    if added then count_record(one.spec, one.state, one.number, one.fingerprint, 1) end
     if one.job then
       if one.clean then redis.call('DEL', one.job) end
       redis.call('HSET', one.job, 'cb_entry', added and entry or '', unpack(one.fields))
@@ -384,8 +395,8 @@ end
 -- Notes the record of a job that becomes final. Returns it: `job` may name the hash where `fields` are written in the
 -- same step, `clean` that nothing else is to be left there.
 local function enter(ens, index, id, state, outcome)
-  local number = number_of(ens, outcome.provenance)
-  local entry = {'index', index, 'job', id, 'state', state, 'attempt', outcome.attempt or 0, 'node', outcome.node or '',
+  local number, spec = number_of(ens, outcome.provenance), ensemble(ens)
+  local entry = {spec.results, '*', 'index', index, 'job', id, 'state', state, 'attempt', outcome.attempt or 0, 'node', outcome.node or '',
     'started_ms', outcome.started_ms or 0, 'duration_ms', outcome.duration_ms or 0, 'value', outcome.value or '',
     'error', outcome.error or '', 'fingerprint', outcome.fingerprint or '', 'data', outcome.data or ''}
   if number ~= '0' then
@@ -393,10 +404,14 @@ local function enter(ens, index, id, state, outcome)
     entry[#entry + 1] = number
   end
   local fingerprint = state == 'failed' and (outcome.fingerprint or '') or nil
-  if fingerprint then write('HSETNX', ens_key(ens) .. ':examples', fingerprint, id) end
-  records[#records + 1] = {key = ens_key(ens) .. ':results', entry = entry, ens = ens, state = state, number = number,
-    fingerprint = fingerprint}
-  return records[#records]
+  if fingerprint then write('HSETNX', spec.key .. ':examples', fingerprint, id) end
+  entry.spec, entry.state, entry.number, entry.fingerprint = spec, state, number, fingerprint
+  records[#records + 1] = entry
+  return entry
+end
+
+local function add_all(list, more)
+  for _, one in ipairs(more) do list[#list + 1] = one end
 end
 
 -- All that is left in the hash of a malformed job, because stock tools could not read it otherwise.
@@ -405,9 +420,8 @@ local function clean_fields(queue, id, job)
   if not string.find(created_at or '', '^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d+Z$') then created_at = now_iso end
   local fields = {'origin', queue, 'created_at', created_at, 'data', job.data or '', 'worker_name', job.worker_name or '',
     'cb_attempt', job.cb_attempt or 0}
-  for _, text in ipairs(job.cb_ens and {'cb_ens', job.cb_ens, 'cb_index', job.cb_index, 'timeout',
-      ensemble(job.cb_ens).timeout or -1} or {}) do
-    fields[#fields + 1] = text
+  if job.cb_ens then
+    add_all(fields, {'cb_ens', job.cb_ens, 'cb_index', job.cb_index, 'timeout', ensemble(job.cb_ens).timeout or -1})
   end
   return fields
 end
@@ -425,7 +439,7 @@ local function unrecord(queue, id, job)
     if fields.job == id then
       for _, state in pairs(COUNTER) do
         if fields.state == state then
-          count_record(job.cb_ens, state, fields.ran, state == 'failed' and fields.fingerprint, -1)
+          count_record(ensemble(job.cb_ens), state, fields.ran, state == 'failed' and fields.fingerprint, -1)
           break
         end
       end
@@ -450,17 +464,11 @@ local function record(queue, id, job, outcome)
   local ttl
   if state == 'finished' then ttl = job.result_ttl or result_ttl(job) else ttl = job.failure_ttl or FOREVER end
   local clean = job.malformed and counted == 'failed'
-  local fields = clean and clean_fields(queue, id, job) or {}
-  local function field(name, value)
-    fields[#fields + 1] = name
-    fields[#fields + 1] = value
-  end
-  field('status', state)
-  field('ended_at', now_iso)
-  field('cb_final', outcome.owner or '')
+  local fields = {'status', state, 'ended_at', now_iso, 'cb_final', outcome.owner or ''}
+  if clean then add_all(fields, clean_fields(queue, id, job)) end
   if counted == 'failed' then
-    field('cb_fp', outcome.fingerprint or '')
-    if (outcome.output or '') ~= '' then field('cb_output', outcome.output) end
+    add_all(fields, {'cb_fp', outcome.fingerprint or ''})
+    if (outcome.output or '') ~= '' then add_all(fields, {'cb_output', outcome.output}) end
   end
   if job.cb_ens then
     outcome.attempt, outcome.data = job.cb_attempt, job.data
@@ -469,7 +477,9 @@ local function record(queue, id, job, outcome)
   else
     if clean then write('DEL', key) end
     local known_payload, ran = pcall(cjson.decode, outcome.provenance or '')
-    if known_payload and type(ran) == 'table' and type(ran.payload) == 'string' then field('cb_payload', ran.payload) end
+    if known_payload and type(ran) == 'table' and type(ran.payload) == 'string' then
+      add_all(fields, {'cb_payload', ran.payload})
+    end
     write('HSET', key, unpack(fields))
   end
   local was = job.status
