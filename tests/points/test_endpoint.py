@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import http.client
 import json
 import os
 import signal
@@ -15,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from cloudburst.points import body
+from cloudburst.points.refusals import Refusal
 from tests.points.endpoint import TOKEN, Endpoint
 from tests.wait import wait_until
 
@@ -152,6 +156,68 @@ def test_a_body_that_cannot_be_read_is_refused(running_endpoint, body, encoding,
     answer, error = running_endpoint.write(body, Content_Encoding=encoding)
 
     assert (answer, error["code"]) == (status, "invalid")
+
+
+def test_all_members_of_a_gzip_body_are_stored(running_endpoint):
+    members = [gzip.compress(f"members v={i} {i}\n".encode()) for i in range(3)]
+
+    assert running_endpoint.write(b"".join(members), Content_Encoding="gzip")[0] == 204
+    assert running_endpoint.values("members") == [0, 1, 2]
+    assert running_endpoint.write(members[0] + b"junk", Content_Encoding="gzip")[0] == 400
+    assert running_endpoint.write(members[0] + members[1][:-3], Content_Encoding="gzip")[0] == 400
+
+
+def test_an_endless_body_that_holds_nothing_is_refused(running_endpoint):
+    status, error = running_endpoint.write(gzip.compress(b"") * 3_000_000, Content_Encoding="gzip")
+
+    assert (status, error["code"]) == (413, "request too large")
+
+
+@pytest.mark.parametrize("upgrade", ["h2c", "websocket"])
+def test_a_write_of_a_client_that_offers_another_protocol_is_stored(running_endpoint, upgrade):
+    lines = f"upgrade_{upgrade} v=1 1"
+    connection = http.client.HTTPConnection("127.0.0.1", running_endpoint.port, timeout=20)
+    connection.request(
+        "POST",
+        "/api/v2/write?org=cloudburst&bucket=cloudburst",
+        lines,
+        {"Authorization": f"Token {TOKEN}", "Connection": "Upgrade", "Upgrade": upgrade},
+    )
+    assert connection.getresponse().status == 204
+    assert running_endpoint.values(f"upgrade_{upgrade}") == [1]
+
+
+def test_a_client_that_falls_silent_in_the_middle_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(body, "IDLE_LIMIT_S", 0.1)
+
+    async def silent():
+        yield b"m v=1 1\n"
+        await asyncio.sleep(30)
+
+    async def read():
+        return [chunk async for chunk in body._arriving(silent())]
+
+    with pytest.raises(Refusal, match="nothing arrived"):
+        asyncio.run(read())
+
+
+def test_a_damaged_database_refuses_writes_so_that_they_are_kept_elsewhere(endpoint):
+    # given a database of which some pages were lost
+    endpoint.start()
+    endpoint.write("\n".join(f"m,t={i} v=1 {i}" for i in range(5000)))
+    endpoint.signal(signal.SIGTERM)
+    endpoint.process.wait(20)
+    with endpoint.database.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 4096 * 50)
+    endpoint.start()
+
+    # when
+    status, error = endpoint.write("\n".join(f"m,t={i} v=2 {i}" for i in range(5000)))
+
+    # then clients keep their points, and try again
+    assert (status, error["code"]) == (503, "unavailable")
+    assert "malformed" in error["message"]
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(running_endpoint):

@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudburst.points.line import encode
-from cloudburst.points.parse import TIME_LIMIT, LineError, Point, Series, parse, whole_lines
+from cloudburst.points.parse import (
+    KEY_LIMIT,
+    LINE_LIMIT,
+    TIME_LIMIT,
+    LineError,
+    Point,
+    Series,
+    parse,
+    whole_lines,
+)
 
 NOW = 1_700_000_000_123_456_789
 
@@ -217,3 +226,70 @@ def test_any_text_is_either_read_or_refused_with_a_line_error(text):
 @given(st.binary(max_size=80))
 def test_cutting_loses_no_byte_whatever_the_text(lines):
     assert b"".join(whole_lines(lines)) == lines
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("m" * 70_000 + " v=1", "max key length exceeded: 70005 > 65535"),
+        ("m," + ",".join(f"t{i}=x" for i in range(20_000)) + " v=1", "max key length exceeded"),
+        ("m " + "f" * 70_000 + "=1", "max key length exceeded: 70005 > 65535"),
+        ("ü" * 40_000 + " v=1", "max key length exceeded: 80005 > 65535"),
+        ("m" * LINE_LIMIT * 2 + " v=1", "line too long"),
+        ('m v="' + r"\"" * LINE_LIMIT + '"', "line too long"),
+        ("m v=" + "1" * LINE_LIMIT, "line too long"),
+        ("#" * (LINE_LIMIT + 1), "line too long"),
+        (" " * (LINE_LIMIT + 1) + "\nm v=1", "line too long"),
+        ("m v=1 " + "9" * 5000, "time outside range"),
+        ("m v=1 -" + "9" * 50_000, "time outside range"),
+        ("m v=" + "9" * 5000 + "i", "invalid number"),
+        ("m v=1e" + "9" * 5000, "invalid number"),
+    ],
+    ids=lambda value: value[:12],
+)
+def test_what_is_longer_than_influxdb_takes_is_refused(text, reason):
+    with pytest.raises(LineError) as caught:
+        read("first v=1 1\n" + text)
+
+    assert caught.value.line == 2
+    assert reason in caught.value.reason
+    assert len(str(caught.value)) < 500
+
+
+def test_what_is_just_short_enough_is_taken():
+    name = "m" * (KEY_LIMIT - 5)
+    value = "x" * (LINE_LIMIT - len('m v="" 1\n'))
+
+    points = read(f'{name} v=1 1\nm v="{value}" 1\nm v="{value}" 2\n#{"c" * (LINE_LIMIT - 1)}')
+
+    assert [point.series.measurement for point in points] == [name, "m", "m"]
+    assert points[2].fields == {"v": value}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'm v="' + r"\"" * 400_000 + '" 1\n',
+        'm v="' + r"\\" * 400_000 + '" 1\n',
+        "m" + r"\ " * 20_000 + " v=1 1\n",
+        "m," + ",".join(f"t{i}=1" for i in range(6_000)) + " v=1 1\n",
+        "m " + ",".join(f"f{i}=1" for i in range(60_000)) + " 1\n",
+        "m " + ",".join(f'f{i}="{i}"' for i in range(40_000)) + " 1\n",
+        'm v="' + "\n" * 400_000 + '" 1\n',
+        "m v=1 1\n" * 100_000,
+        "#" * 1_000_000 + "\n",
+    ],
+    ids=lambda line: line[:12],
+)
+def test_reading_takes_time_in_proportion_to_the_text(line):
+    # given 1 MB and 8 MB of the same
+    few, many = (max(1, count // len(line)) for count in (1_000_000, 8_000_000))
+
+    def seconds(times: int) -> float:
+        began = time.process_time()
+        for _ in parse(line * times, now=0):
+            pass
+        return (time.process_time() - began) / times
+
+    # then a line costs the same in both, and not eight times as much
+    assert seconds(many) < 4 * seconds(few) + 0.01

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudburst.errors import PointsError
+from cloudburst.points.fieldtypes import FIELDS_LIMIT
 from cloudburst.points.parse import FieldValue, LineError, Point, Series, parse
 from cloudburst.points.store import Measurement, Selection, Store
 
@@ -231,3 +232,43 @@ def test_a_database_of_another_version_is_refused(tmp_path):
 
     with pytest.raises(PointsError, match="made by another version of CloudBurst"):
         Store(tmp_path / "points.db")
+
+
+def test_a_measurement_has_a_limited_number_of_fields_and_the_others_are_stored(store):
+    for part in range(3):
+        names = range(part * FIELDS_LIMIT // 2, (part + 1) * FIELDS_LIMIT // 2)
+        refused = put(store, "\n".join(f"m f{i}=1 {i}" for i in names))
+    put(store, "m f1=2 1")
+
+    assert refused.total() == FIELDS_LIMIT // 2
+    assert 'too many fields: measurement "m" has 20000' in next(iter(refused))
+    assert store.count(Selection("m", {})) == FIELDS_LIMIT
+    assert not put(store, "other f1=1 1")
+
+
+def test_points_of_one_time_are_added_up_in_a_time_that_does_not_depend_on_how_many_come_together(store):
+    put(store, f'm text="{"x" * 1_000_000}" 1')
+
+    put(store, "m v=1 1\n" * 50_000)
+
+    (point,) = stored(store)
+    assert point.fields == {"text": "x" * 1_000_000, "v": 1.0}
+
+
+def test_a_point_does_not_grow_without_end(store):
+    refused = Counter[str]()
+    for number in range(10):
+        refused += put(store, f'm text{number}="{"x" * 1_000_000}" 1')
+
+    (point,) = stored(store)
+    assert len(point.fields) == 4
+    assert refused.total() == 6
+    assert "point too large" in next(iter(refused))
+    assert not put(store, "m v=1 2")
+
+
+def test_a_rolled_back_write_leaves_no_field_behind(store):
+    with pytest.raises(LineError):
+        put(store, "m v=1 1\nbad")
+    assert not put(store, 'm v="text" 1')
+    assert stored(store)[0].fields == {"v": "text"}

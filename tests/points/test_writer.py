@@ -283,6 +283,37 @@ def test_a_database_that_asks_to_be_left_alone_is(misbehaving, writing, form):
 
 
 @pytest.mark.parametrize(
+    "header", ["nan", "inf", "-5", "1e999", "Mon, 01 Jan 0001 00:00:00 -0000", "soon", ""]
+)
+def test_a_pause_that_makes_no_sense_is_not_waited_for(misbehaving, writing, header):
+    asked: list[bytes] = []
+
+    def busy(write: Write) -> None:
+        asked.append(write.body)
+        write.reply(503, Retry_After=header) if len(asked) < 3 else write.reply(204)
+
+    misbehaving.behave = busy
+    write = writing(misbehaving.login)
+
+    write.submit(lines(0), "0")
+
+    assert write.states(1) == ["spooled"]
+    write.wait_for_empty_spool()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"[" * 100_000, b'{"message": "' + b"x" * 1_000_000 + b'"}', b"\xff\x00", b""]
+)
+def test_whatever_a_database_says_about_a_refusal_is_told_in_short(misbehaving, writing, answer):
+    misbehaving.behave = lambda write: write.reply(400, answer)
+    write = writing(misbehaving.login, patience_s=10)
+
+    write.submit(lines(0), "0")
+
+    assert write.states(1) == ["rejected"]
+
+
+@pytest.mark.parametrize(
     ("token", "org", "bucket", "setting"),
     [
         ("wrong", "cloudburst", "cloudburst", "check INFLUX_TOKEN"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterator
 
@@ -14,6 +15,9 @@ LIMIT_BYTES = 50_000_000
 
 IN_FLIGHT_LIMIT_BYTES = 4 * LIMIT_BYTES
 """What all writes that are under way may hold together."""
+
+IDLE_LIMIT_S = 120.0
+"""A client that sends nothing for so long has vanished."""
 
 
 class Bodies:
@@ -43,6 +47,7 @@ class Body:
         self._request = request
         self._bodies = bodies
         self._size = 0
+        self._packed_size = 0
 
     def __enter__(self) -> Body:
         return self
@@ -50,16 +55,17 @@ class Body:
     def __exit__(self, *_: object) -> None:
         self._bodies.let_go(self._size)
 
-    async def text(self) -> str:
-        """The body, unpacked if it is gzip. Refusal 400, 413, 415 or 503."""
+    async def contents(self) -> bytes:
+        """The body, unpacked if it is gzip. Refusal 400, 408, 413, 415 or 503."""
         pieces: list[bytes] = []
         encoding = self._request.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in {"identity", "gzip", ""}:
             raise Refusal(415, f"Content-Encoding {encoding!r}: send gzip, or leave it out")
         unpack = Gzip() if encoding == "gzip" else None
-        chunks = self._request.stream()
+        chunks = _arriving(self._request.stream())
         try:
             async for chunk in chunks:
+                self._arrived(len(chunk))
                 for piece in unpack.pieces(chunk) if unpack else (chunk,):
                     self._take(len(piece))
                     pieces.append(piece)
@@ -69,16 +75,40 @@ class Body:
             raise
         if unpack:
             unpack.check_end()
-        try:
-            return b"".join(pieces).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise Refusal(400, f"the body is not UTF-8 ({error.reason} at byte {error.start})") from None
+        return b"".join(pieces)
+
+    def _arrived(self, size: int) -> None:
+        """Packed, a body may be endless though it holds nothing."""
+        self._packed_size += size
+        if self._packed_size > LIMIT_BYTES:
+            raise Refusal(413, f"the body is larger than {LIMIT_BYTES} bytes: send smaller batches")
 
     def _take(self, size: int) -> None:
         self._size += size
         self._bodies.hold(size)
         if self._size > LIMIT_BYTES:
             raise Refusal(413, f"the body is larger than {LIMIT_BYTES} bytes unpacked: send smaller batches")
+
+
+def as_text(body: bytes) -> str:
+    """What a body says; Refusal 400 if it is no text."""
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Refusal(400, f"the body is not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+async def _arriving(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The chunks of a body. A client that vanishes in its middle must not hold its memory for ever."""
+    while True:
+        try:
+            async with asyncio.timeout(IDLE_LIMIT_S):
+                chunk = await anext(stream, None)
+        except TimeoutError:
+            raise Refusal(408, f"nothing arrived for {IDLE_LIMIT_S:.0f} s: send it again") from None
+        if chunk is None:
+            return
+        yield chunk
 
 
 async def _skip(chunks: AsyncIterator[bytes]) -> None:
@@ -91,21 +121,26 @@ async def _skip(chunks: AsyncIterator[bytes]) -> None:
 
 
 class Gzip:
-    """Unpacks gzip a little at a time, since a small body may hold a very large text."""
+    """Unpacks gzip a little at a time, since a small body may hold a very large text.
+
+    Several members one after the other are one text (RFC 1952, 2.2).
+    """
 
     _STEP = 1 << 20
 
     def __init__(self) -> None:
-        self._inflate = zlib.decompressobj(wbits=31)
+        self._member = zlib.decompressobj(wbits=31)
 
     def pieces(self, chunk: bytes) -> Iterator[bytes]:
         try:
-            while chunk and not self._inflate.eof:
-                yield self._inflate.decompress(chunk, self._STEP)
-                chunk = self._inflate.unconsumed_tail
+            while chunk:
+                if self._member.eof:
+                    self._member = zlib.decompressobj(wbits=31)
+                yield self._member.decompress(chunk, self._STEP)
+                chunk = self._member.unconsumed_tail or self._member.unused_data
         except zlib.error as error:
             raise Refusal(400, f"the body is not gzip as its Content-Encoding says ({error})") from None
 
     def check_end(self) -> None:
-        if not self._inflate.eof:
+        if not self._member.eof:
             raise Refusal(400, "the body ends in the middle of its gzip data")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ from cloudburst.points.parse import whole_lines
 
 RETRY_AFTER_LIMIT_S = 300.0
 """A database that wants to be left alone for longer is asked again nevertheless."""
+
+
+SHOWN_CHARS = 1000
+"""Of what the database says about an error."""
 
 
 class Away(PointsError):
@@ -150,21 +155,21 @@ def _cause(error: BaseException) -> str:
 
 def _message(error: ApiException) -> str:
     try:
-        return str(json.loads(error.body)["message"])
-    except (ValueError, LookupError, TypeError):
-        return str(error.body or error.reason or "no reason given").strip()[:500]
+        message = str(json.loads(error.body)["message"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        message = str(error.body or error.reason or "no reason given")
+    return message.strip()[:SHOWN_CHARS]
 
 
 def _retry_after_s(error: ApiException) -> float:
     """Of the header Retry-After: seconds, or a date."""
-    text = error.headers.get("Retry-After") if error.headers else None
-    if not text:
-        return 0.0
+    text = (error.headers.get("Retry-After") if error.headers else None) or "0"
     try:
         seconds = float(text)
     except ValueError:
         try:
             seconds = parsedate_to_datetime(text).timestamp() - time.time()
-        except ValueError:
+        except (ValueError, TypeError, OverflowError):
             return 0.0
-    return min(max(seconds, 0.0), RETRY_AFTER_LIMIT_S)
+    # "nan" is a number too, and a pause of that length would never end.
+    return min(max(seconds, 0.0), RETRY_AFTER_LIMIT_S) if math.isfinite(seconds) else 0.0

@@ -25,8 +25,14 @@ _TYPES = {name: kind for kind, name in _NAMES.items()}
 _text_to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
-class TypeConflict(PointsError):
-    """A point was refused because a field of it has another type than before."""
+FIELDS_LIMIT = 20_000
+"""Fields of one measurement. Their names have to be known for each write, so there cannot be millions."""
+
+_CACHED_FIELDS = 200_000
+
+
+class PointRefused(PointsError):
+    """One point cannot be stored: a field of it has another type than before, or is one too many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,46 +48,70 @@ class FieldTypes:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._known: dict[str, dict[str, _Field]] = {}
+        self._cached = 0
 
     def forget(self) -> None:
         """To be called after a rollback: what was new then is not in the table any more."""
         self._known.clear()
+        self._cached = 0
 
-    def to_json(self, measurement: str, fields: dict[str, FieldValue]) -> str:
-        """``fields`` as a JSON object; raises TypeConflict. json.dumps would take three times as long."""
-        known = self._known.get(measurement)
-        if known is None:
-            known = self._known[measurement] = self._read(measurement)
-        parts = []
+    def check(self, measurement: str, fields: dict[str, FieldValue]) -> None:
+        """Raise PointRefused unless a point with these fields can be stored; remember those that are new."""
+        known = self._of(measurement)
         for name, value in fields.items():
             field = known.get(name)
-            kind = type(value)
-            if field is None or field.kind is not kind:
-                field = self._add(measurement, fields)[name]
+            if field is None or field.kind is not type(value):
+                self._add(measurement, fields)
+                return
+
+    def to_json(self, measurement: str, fields: dict[str, FieldValue]) -> str:
+        """``fields``, which were checked, as a JSON object. json.dumps would take three times as long."""
+        known = self._of(measurement)
+        parts = []
+        for name, value in fields.items():
+            prefix, kind = known[name].prefix, type(value)
             if kind is float or kind is int:
-                parts.append(field.prefix + repr(value))
+                parts.append(prefix + repr(value))
             elif kind is bool:
-                parts.append(field.prefix + ("true" if value else "false"))
+                parts.append(prefix + ("true" if value else "false"))
             else:
-                parts.append(field.prefix + _text_to_json(value))
+                parts.append(prefix + _text_to_json(value))
         return "{" + ",".join(parts) + "}"
 
-    def _add(self, measurement: str, fields: dict[str, FieldValue]) -> dict[str, _Field]:
-        """Remember the new ones among ``fields``, unless one of them has another type than before."""
+    def _of(self, measurement: str) -> dict[str, _Field]:
+        known = self._known.get(measurement)
+        if known is None:
+            if self._cached > _CACHED_FIELDS:
+                self.forget()
+            known = self._known[measurement] = self._read(measurement)
+            self._cached += len(known) + 1
+        return known
+
+    def _add(self, measurement: str, fields: dict[str, FieldValue]) -> None:
+        """Remember the new ones among ``fields``, unless one of them cannot be stored."""
         known = self._known[measurement]
         for name, value in fields.items():
             if name in known and known[name].kind is not type(value):
-                raise TypeConflict(
+                raise PointRefused(
                     f'field type conflict: input field "{name}" on measurement "{measurement}" is type'
                     f" {_NAMES[type(value)]}, already exists as type {_NAMES[known[name].kind]}"
                 )
-        new = {name: _Field(type(value), _text_to_json(name) + ":") for name, value in fields.items()}
+        new = {
+            name: _Field(type(value), _text_to_json(name) + ":")
+            for name, value in fields.items()
+            if name not in known
+        }
+        if len(known) + len(new) > FIELDS_LIMIT:
+            raise PointRefused(
+                f'too many fields: measurement "{measurement}" has {len(known)} of at most {FIELDS_LIMIT}; '
+                "what tells points apart belongs into tags or values, not into names of fields"
+            )
         self._connection.executemany(
             "INSERT OR IGNORE INTO fields VALUES(?, ?, ?)",
             [(measurement, name, _NAMES[field.kind]) for name, field in new.items()],
         )
         known.update(new)
-        return known
+        self._cached += len(new)
 
     def _read(self, measurement: str) -> dict[str, _Field]:
         query = "SELECT name, type FROM fields WHERE measurement = ?"

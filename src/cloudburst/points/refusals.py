@@ -21,6 +21,7 @@ CODES = {
     401: "unauthorized",
     404: "not found",
     405: "method not allowed",
+    408: "invalid",
     413: "request too large",
     415: "invalid",
     422: "unprocessable entity",
@@ -86,7 +87,7 @@ BY_ERROR: dict[Any, Callable[[Request, Any], Response]] = {
     LineError: _malformed,
     HTTPException: _no_such_address,
     ClientDisconnect: _cut_off,
-    sqlite3.OperationalError: _disk_failed,
+    sqlite3.DatabaseError: _disk_failed,
     Exception: _failed,
 }
 """For Starlette: which answer each kind of error becomes."""

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from cloudburst.errors import PointsError
 from cloudburst.points import fieldtypes
-from cloudburst.points.fieldtypes import FieldTypes, TypeConflict
-from cloudburst.points.parse import TIME_LIMIT, Point, Series
+from cloudburst.points.fieldtypes import FieldTypes, PointRefused
+from cloudburst.points.parse import TIME_LIMIT, FieldValue, Point, Series
 
 VERSION = 1
 """Of the schema; a file of another version is refused."""
@@ -42,9 +42,13 @@ CREATE TABLE IF NOT EXISTS points(
     PRIMARY KEY(series, time)) WITHOUT ROWID;
 """
 
+POINT_LIMIT = 4 << 20
+"""Characters of all fields of one point, as adding to it takes time in proportion to what is there."""
+
 _UPSERT = (
-    "INSERT INTO points VALUES(?, ?, ?)"
-    " ON CONFLICT(series, time) DO UPDATE SET fields = json_patch(fields, excluded.fields)"
+    "INSERT INTO points VALUES(?, ?, ?) ON CONFLICT(series, time) DO UPDATE SET fields = CASE"
+    f" WHEN length(fields) + length(excluded.fields) > {POINT_LIMIT} THEN refused_addition(fields)"
+    " ELSE json_patch(fields, excluded.fields) END"
 )
 _SLICE = 5_000
 """Points that are in memory at a time, whatever the size of the write."""
@@ -89,10 +93,12 @@ class Store:
         self._path = path
         self._lock = threading.Lock()
         self._series: dict[Series, int] = {}
+        self._refused: Counter[str] = Counter()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = self._connect()
             self._prepare()
+            self._connection.create_function("refused_addition", 1, self._refuse_addition)
             self._types = FieldTypes(self._connection)
         except (sqlite3.Error, OSError) as error:
             raise PointsError(f"cannot open the database of points {path}: {error}") from error
@@ -104,15 +110,17 @@ class Store:
     def write(self, points: Iterable[Point]) -> Counter[str]:
         """Store all points, or none when ``points`` raises; return why how many of them were refused.
 
+        The dictionaries of their fields are taken over.
+
         Raises sqlite3.Error when the disk is full or fails; then nothing was stored either.
         """
-        refused: Counter[str] = Counter()
         with self._lock:
+            self._refused = refused = Counter[str]()
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 remaining = iter(points)
                 while some := list(islice(remaining, _SLICE)):
-                    self._connection.executemany(_UPSERT, self._rows(some, refused))
+                    self._connection.executemany(_UPSERT, self._rows(some))
                 self._connection.execute("COMMIT")
             except BaseException:
                 self._undo()
@@ -155,10 +163,13 @@ class Store:
         )
         with closing(self._connect()) as connection:
             for series, tags in _series_of(connection, selection):
-                start = selection.start
-                while rows := connection.execute(query, (series, start, selection.end, _PAGE)).fetchall():
-                    yield Page(tags, rows)
-                    start = rows[-1][0] + 1
+                start, more = selection.start, True
+                while more:
+                    rows = connection.execute(query, (series, start, selection.end, _PAGE)).fetchall()
+                    if rows:
+                        yield Page(tags, rows)
+                    more = len(rows) == _PAGE
+                    start = rows[-1][0] + 1 if more else start
 
     def _connect(self) -> sqlite3.Connection:
         # A connection is used by one thread at a time, though not always the same one.
@@ -177,14 +188,25 @@ class Store:
         self._connection.executescript(SCHEMA + fieldtypes.SCHEMA)
         self._connection.execute(f"PRAGMA user_version={VERSION}")
 
-    def _rows(self, points: list[Point], refused: Counter[str]) -> Iterator[tuple[int, int, str]]:
+    def _rows(self, points: list[Point]) -> Iterator[tuple[int, int, str]]:
+        """What of ``points`` can be stored. Those of the same series and time come as one."""
+        rows: dict[tuple[Series, int], dict[str, FieldValue]] = {}
         for series, time, fields in points:
             try:
-                encoded = self._types.to_json(series.measurement, fields)
-            except TypeConflict as conflict:
-                refused[str(conflict)] += 1
-            else:
-                yield self._series.get(series) or self._series_id(series), time, encoded
+                self._types.check(series.measurement, fields)
+            except PointRefused as reason:
+                self._refused[str(reason)] += 1
+                continue
+            before = rows.setdefault((series, time), fields)
+            if before is not fields:
+                before.update(fields)
+        for (series, time), fields in rows.items():
+            number = self._series.get(series) or self._series_id(series)
+            yield number, time, self._types.to_json(series.measurement, fields)
+
+    def _refuse_addition(self, fields: str) -> str:
+        self._refused[f"point too large: its fields have at most {POINT_LIMIT} characters together"] += 1
+        return fields
 
     def _series_id(self, series: Series) -> int:
         if len(self._series) >= _CACHED_SERIES:
