@@ -21,6 +21,9 @@ Environ = Mapping[str, str]
 BUILD_PREFIX = "CLOUDBURST_BUILD_"
 """Variables of this prefix reach builds, without it; nothing else of the worker's settings does."""
 
+_CHOICES = {"isolation": ("reuse", "fork"), "seed": ("on", "off")}
+"""Settings of a payload that are one of two words."""
+
 _LISTS = {
     "apt": (re.compile(r"[a-z0-9][a-z0-9.+-]+(:[a-z0-9-]+)?"), "Debian package"),
     "preload": (re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*"), "module"),
@@ -378,8 +381,10 @@ def _check_setting(key: str, value: object, known: Mapping[str, type]) -> None:
     elif type(value) is not known[key]:
         words = {int: "a whole number", bool: "true or false", str: "a text"}
         raise ConfigError(f"cloudburst.toml: {key}: should be {words[known[key]]}, got {value!r}")
-    if key == "isolation" and value not in {"reuse", "fork"}:
-        raise ConfigError(f'cloudburst.toml: isolation: should be "reuse" or "fork", got {value!r}')
+    for name, choices in _CHOICES.items():
+        if key == name and value not in choices:
+            first, second = choices
+            raise ConfigError(f'cloudburst.toml: {key}: should be "{first}" or "{second}", got {value!r}')
     if isinstance(value, int) and value < 0:
         raise ConfigError(f"cloudburst.toml: {key}: should not be negative, got {value}")
     if isinstance(value, int) and value >= 2**31:

@@ -243,6 +243,8 @@ class PayloadSettings:
 
     isolation: Literal["reuse", "fork"] = "reuse"
     """``reuse`` runs job after job in a warm executor; ``fork`` runs each in a fork of it."""
+    seed: Literal["on", "off"] = "on"
+    """``on``: generators of random numbers get a state that depends on the job alone."""
     max_jobs_per_executor: int = 0
     """Renew an executor after so many jobs; 0: never."""
     max_rss_mb: int = 0

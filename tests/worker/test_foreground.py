@@ -54,6 +54,9 @@ class Run:
         whole = {
             "payload": str(payload_dir),
             "data": json.dumps([function, None, [description], {}]),
+            "seed": 5,
+            "index": 3,
+            "set_generators": True,
             "debug": False,
             "show_points": False,
             "preload": [],

@@ -10,7 +10,7 @@ from typing import Any, cast
 from cloudburst import nested
 from cloudburst.errors import EnsembleError
 from cloudburst.model import JobRecord, JobState
-from cloudburst.rqwire import encoding
+from cloudburst.rqwire import encoding, seeds
 from cloudburst.rqwire.connection import Redis, found
 from cloudburst.rqwire.ensembles import Ensembles
 
@@ -34,6 +34,8 @@ class KnownJob:
     record: JobRecord | None
     meta: bytes = b""
     """What a stock client attached, as its serializer wrote it."""
+    seed: int = 0
+    """Of its ensemble; of a stock job its own."""
 
     @property
     def pickled(self) -> bool:
@@ -66,7 +68,7 @@ def find(client: Redis, job_id: str) -> KnownJob:
         raise EnsembleError(f"no job {job_id!r} here: {ensemble} has the jobs 0 to {status.total - 1}")
     data = encoding.plain_data(job.get(b"data", b"")) or _data(status.function, cast(JobRecord, record))
     payload = (record.payload if record else "") or status.payload
-    return KnownJob(job_id, ensemble, int(index), status.function, data, payload, record)
+    return KnownJob(job_id, ensemble, int(index), status.function, data, payload, record, seed=status.seed)
 
 
 def _record(
@@ -99,7 +101,8 @@ def _stock(client: Redis, job_id: str, job: dict[bytes, bytes]) -> KnownJob:
     meta = job.get(b"meta", b"")
     call = None if encoding.is_pickled(data) else encoding.json_of(data)
     function = str(call[0]) if isinstance(call, list) and call else ""
-    return KnownJob(job_id, "", -1, function, data, payload, _stock_record(client, job_id, job), meta)
+    record, seed = _stock_record(client, job_id, job), seeds.implied(job_id.encode())
+    return KnownJob(job_id, "", -1, function, data, payload, record, meta, seed)
 
 
 def _stock_record(client: Redis, job_id: str, job: dict[bytes, bytes]) -> JobRecord | None:

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cloudburst.points import line
 from cloudburst.rqwire.asked import NOTHING, Callback
 from cloudburst.rqwire.leases import Claim
 from cloudburst.worker import ending, inside, memory
@@ -136,7 +135,7 @@ class ExecutorProcess:
             passed.callback(os.close, lifeline)
             fds = [theirs.fileno(), self._queue_end.fileno(), lifeline]
             argv = [self.runtime.python, inside.START, *fds, scratch]
-            argv += [line.__file__, json.dumps(self.runtime.settings.preload)]
+            argv += [json.dumps(self.runtime.settings.preload)]
             self.process = ending.start(
                 [str(part) for part in argv],
                 env={**environ, **(guard.variables if guard is not None else {})},
@@ -156,6 +155,7 @@ class ExecutorProcess:
         """Tell it its payload, one of its ``basis``. Raises ConnectionError when it is gone, or OSError."""
         settings = {
             "isolation": runtime.settings.isolation,
+            "seed": runtime.settings.seed == "on",
             "kept_dir": str(self._kept_dir) if runtime.settings.keep_failed_scratch else "",
             **self._common,
         }

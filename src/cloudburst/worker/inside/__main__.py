@@ -1,6 +1,6 @@
 """Start of what runs in the payload's own interpreter: ``python <this file> ARGUMENTS``.
 
-An executor has six arguments (see ``executor``), a run in the foreground one (see ``foreground``), and the
+An executor has five arguments (see ``executor``), a run in the foreground one (see ``foreground``), and the
 guard of a worker none (see ``guard``).
 
 This folder does not stay on ``sys.path``, and is a package by a name of its own: a payload may have modules

@@ -3,10 +3,9 @@
 It imports the modules that it is told to, and is told its payload only then: an executor that has none yet
 stands by for whichever payload of its environment is next.
 
-It is started by the worker as ``python __main__.py FD QUEUE_FD LIFELINE_FD SCRATCH_DIR LINE_PY PRELOAD``.
+It is started by the worker as ``python __main__.py FD QUEUE_FD LIFELINE_FD SCRATCH_DIR PRELOAD``.
 QUEUE_FD is the socket through which jobs come, FD the one for frames (see ``frames``). LIFELINE_FD is a pipe
-that nothing is written into; it breaks when the worker dies. LINE_PY is the file that is
-``cloudburst.results`` in a job. PRELOAD is a JSON list of modules.
+that nothing is written into; it breaks when the worker dies. PRELOAD is a JSON list of modules.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import signal
 import sys
 import time
 import types
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional
 
 from .callbacks import JobView, read_meta, time_limit
 from .channel import Channel
@@ -36,6 +35,7 @@ from .output import Output, answer_signals, flush_streams
 from .payload import Broken, Payload, find_first, preload
 from .privileges import obey_modes
 from .scratch import Scratch
+from .seeds import Seeds, numbered
 from .stub import collect, load_results
 from .values import decode, encode, plain
 from .variables import put
@@ -46,6 +46,7 @@ class Executor:
 
     payload: Payload
     settings: Dict[str, Any]
+    seeds: Optional[Seeds]
 
     def __init__(self, channel: Channel, output: Output, *, scratch: str) -> None:
         self.channel = channel
@@ -84,6 +85,7 @@ class Executor:
                 os.environ.update(told["environ"])
                 self.payload, self.settings = Payload(told["payload"]), told["settings"]
                 find_first(told["payload"], ahead)
+                self.seeds = Seeds(self.payload) if self.settings["seed"] else None
                 make_writable(self.payload)
                 return True
             if not chunk:
@@ -246,6 +248,8 @@ class Executor:
         self._importing = True
         function = self._function(name)
         self._importing = False
+        if self.seeds is not None:
+            self.seeds.before(job["seed"], job["index"])
         value = function(*args, **kwargs)
         if isinstance(value, types.CoroutineType):
             import asyncio
@@ -305,10 +309,11 @@ class Executor:
         put("CLOUDBURST_ENSEMBLE", job["ensemble"])
         put("CLOUDBURST_INDEX", str(job["index"]))
         put("CLOUDBURST_ATTEMPT", str(job["attempt"]))
+        put("CLOUDBURST_SEED", str(numbered(job["seed"], job["index"])))
 
 
 def main() -> None:
-    fd, queue_fd, lifeline_fd, scratch, _, modules = sys.argv[1:7]
+    fd, queue_fd, lifeline_fd, scratch, modules = sys.argv[1:6]
     output = Output()
     lifeline = Kept(int(lifeline_fd))
     os.close(int(lifeline_fd))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -50,6 +51,11 @@ _GROUP: Any = getattr(builtins, "BaseExceptionGroup", ())
 def ours(filename: str) -> bool:
     """Whether a file is part of this folder: its frames tell a user nothing."""
     return os.path.dirname(filename) == FOLDER
+
+
+def _between(filename: str) -> bool:
+    """Whether it is what lies between a module of the user's and one that it imports."""
+    return ours(filename) or filename == importlib.__file__ or filename.startswith("<frozen importlib.")
 
 
 def clip(text: str, limit: int) -> str:
@@ -302,7 +308,8 @@ def _stack(tb: Any) -> Iterator[str]:
     for number, part in enumerate(parts):
         if number:
             yield "  ... %d more calls ...\n" % left_out
-        for entry in part.format():
+        shown = [entry for entry in part if not _between(entry.filename)]
+        for entry in traceback.StackSummary.from_list(shown or part).format():
             yield clip(entry, 2000)
 
 

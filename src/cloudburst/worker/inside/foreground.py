@@ -3,14 +3,17 @@
 It is started as ``python __main__.py ORDER``, in the job's scratch directory and with the job's variables.
 ORDER is a JSON file:
 
-===========  =========================================================================
-payload      directory of the payload
-preload      modules that are imported before those of the payload can be found
-data         job data as JSON
-debug        whether to stop at the function's first line, and where it raises
-show_points  whether to print points to stderr, beside counting them
-answer       where to write how it ended, as JSON
-===========  =========================================================================
+==============  ======================================================================
+payload         directory of the payload
+preload         modules that are imported before those of the payload can be found
+data            job data as JSON
+seed            the seed of the job's ensemble
+index           the job's place in it
+set_generators  whether generators of random numbers get their state from the two
+debug           whether to stop at the function's first line, and where it raises
+show_points     whether to print points to stderr, beside counting them
+answer          where to write how it ended, as JSON
+==============  ======================================================================
 
 stdin, stdout and stderr are the user's.
 """
@@ -36,8 +39,10 @@ from .logs import capture
 from .output import line_buffered
 from .payload import Payload, find_first, preload
 from .privileges import obey_modes
+from .seeds import Seeds, numbered
 from .stub import collect, load_results
 from .values import decode, encode, plain
+from .variables import put
 
 LEFT = 130
 """Exit status when the user interrupted the job or left the debugger."""
@@ -112,7 +117,11 @@ def run(order: Dict[str, Any], results: Any, written: str) -> Dict[str, Any]:
     answer: Dict[str, Any] = {"state": "finished", "points": points.counts}
     try:
         name, args, kwargs = decode(order["data"].encode(), False)
-        value = plain(call(payload.function(name), args, kwargs, order["debug"]))
+        seeds = Seeds(payload) if order["set_generators"] else None
+        function = payload.function(name)
+        if seeds is not None:
+            seeds.before(order["seed"], order["index"])
+        value = plain(call(function, args, kwargs, order["debug"]))
         encode(value)
         answer["value"] = value
     except (KeyboardInterrupt, bdb.BdbQuit):
@@ -158,6 +167,7 @@ def _answer() -> int:
     capture()
     written = os.path.join(os.path.dirname(os.path.abspath(sys.argv[1])), "points")
     results = load_results(written)
+    put("CLOUDBURST_SEED", str(numbered(order["seed"], order["index"])))
     ahead = preload(order["preload"])
     find_first(order["payload"], ahead)
     try:
