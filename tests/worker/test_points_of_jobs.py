@@ -8,6 +8,7 @@ import urllib.request
 import psutil
 import pytest
 
+from tests.wait import wait_until
 from tests.worker import payload
 from tests.worker.conftest import TOKEN
 
@@ -90,5 +91,5 @@ def test_a_job_that_writes_many_points_fills_no_memory_and_keeps_no_other_waitin
     (record,) = stack.wait(ensemble)
 
     assert record.state == "finished"
-    assert len(stack.points("flow")) == 300_000
+    wait_until(lambda: len(stack.points("flow")) == 300_000, 60, "points that went to the spool")
     assert most - before < 48 << 20
