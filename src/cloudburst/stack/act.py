@@ -61,12 +61,12 @@ class Act:
             raise
 
     def stop_all(self, wanted: Sequence[Record | None]) -> None:
-        """Stop these services, each whether or not others can be stopped; then raise the first StackError."""
-        failures = []
+        """Stop these services, each whether or not others can be stopped; then raise the first error."""
+        failures: list[Exception] = []
         for record in wanted:
             try:
                 self.stop(record)
-            except StackError as error:
+            except (StackError, OSError) as error:
                 failures.append(error)
         if failures:
             raise failures[0]
