@@ -40,6 +40,8 @@ def test_the_configuration_keeps_every_job() -> None:
         "hash-max-ziplist-value 2048",
         "set-proc-title no",
         "tcp-keepalive 60",
+        "timeout 60",
+        "maxclients 20000",
         "tcp-backlog 511",
         'requirepass "pass\\"word"',
     ]

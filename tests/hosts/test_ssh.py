@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -223,6 +224,20 @@ def test_another_process_that_ends_takes_no_connection_along(server: Server, hos
     assert other.wait() == 0
     assert said == "still here\n"
     assert not list((server.directory / "ssh").glob(f"*.{other.pid}"))
+
+
+def test_a_directory_of_its_own_for_the_socket_goes_with_it(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    directory = tmp_path / ("too-long-for-a-socket-" * 4)
+    host = SshHost(Target("127.0.0.1"), directory, os.environ)
+    assert list(temporary.glob("cloudburst-*"))
+    host.close()
+
+    assert not list(temporary.glob("cloudburst-*"))
 
 
 def test_nothing_of_the_connection_stays(server: Server) -> None:

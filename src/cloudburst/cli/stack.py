@@ -252,6 +252,8 @@ def status(where: Where) -> None:
         sys.exit(EXIT_STOPPED)
     _print_services(console, found)
     _print_queue(console, found)
+    for notice in found.notices:
+        console.print(f"\n{notice}", style="yellow")
     if found.state == "partial":
         console.print(f"\nsomething is wrong with stack {stack_name}; repair it: {start}", style="yellow")
         sys.exit(EXIT_PARTIAL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -47,9 +48,9 @@ class SshHost:
         self._running = Running()
         directory.mkdir(mode=0o700, exist_ok=True)
         self._known_hosts = directory / "known_hosts"
-        self._connection = Connection(
-            target, _socket(directory, target), self._known_hosts, identity, settings
-        )
+        socket = _socket(directory, target)
+        self._own_directory = socket.parent if socket.parent != directory else None
+        self._connection = Connection(target, socket, self._known_hosts, identity, settings)
         resolved = self._resolved()
         self.address = resolved.get("hostname", target.host)
         """What ~/.ssh/config makes of the target's host."""
@@ -89,6 +90,8 @@ class SshHost:
         self._running.end()
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             Running().run(self._connection.close().argv, stdin=None, timeout_s=5, env=self._environ)
+        if self._own_directory:
+            shutil.rmtree(self._own_directory, ignore_errors=True)
 
     def _resolved(self) -> dict[str, str]:
         try:

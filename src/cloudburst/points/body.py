@@ -127,14 +127,20 @@ class Gzip:
     """
 
     _STEP = 1 << 20
+    _MEMBERS_LIMIT = 10_000
+    """Each takes as long as some kilobytes, even if it holds nothing."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(wbits=31)
+        self._members = 1
 
     def pieces(self, chunk: bytes) -> Iterator[bytes]:
         try:
             while chunk:
                 if self._member.eof:
+                    self._members += 1
+                    if self._members > self._MEMBERS_LIMIT:
+                        raise Refusal(400, f"the body has more than {self._MEMBERS_LIMIT} gzip members")
                     self._member = zlib.decompressobj(wbits=31)
                 yield self._member.decompress(chunk, self._STEP)
                 chunk = self._member.unconsumed_tail or self._member.unused_data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cloudburst.commands.command import Command
@@ -13,7 +13,7 @@ from cloudburst.hosts.local import LocalHost
 from cloudburst.hosts.process import Process
 from cloudburst.stack import records
 from cloudburst.stack.facts import POLL_S, Facts, Pause
-from cloudburst.stack.paths import Paths, write_private
+from cloudburst.stack.paths import Paths, naming, write_private
 from cloudburst.stack.plan import Plan
 from cloudburst.stack.records import Record
 from cloudburst.stack.service import Service
@@ -49,13 +49,27 @@ class Act:
         try:
             self._start_all(plan, started)
             self._pause(0)
-        except BaseException:
+        except BaseException as error:
             if started:
                 self._say("stopping again what was started")
             for service, process in reversed(started):
-                self._host.stop(process, service.grace_s)
-                records.remove(self._paths, service.name)
+                try:
+                    self._host.stop(process, service.grace_s)
+                    records.remove(self._paths, service.name)
+                except (StackError, OSError) as another:
+                    error.add_note(f"{service.name} may still run: {another}")
             raise
+
+    def stop_all(self, wanted: Sequence[Record | None]) -> None:
+        """Stop these services, each whether or not others can be stopped; then raise the first error."""
+        failures: list[Exception] = []
+        for record in wanted:
+            try:
+                self.stop(record)
+            except (StackError, OSError) as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     def stop(self, record: Record | None, reason: str = "") -> None:
         """Stop one service and all its processes."""
@@ -106,7 +120,8 @@ class Act:
             said = self._host.run(command, PREPARE_S).stdout
         except CommandError as error:
             raise StackError(f"{name}: {error.stderr.strip() or error}") from error
-        with self._paths.log(name).open("a", encoding="utf-8") as log:
+        path = self._paths.log(name)
+        with naming(path), path.open("a", encoding="utf-8") as log:
             log.write(said)
 
     def _wait(self, service: Service, process: Process, offset: int) -> None:

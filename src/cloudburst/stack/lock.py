@@ -36,9 +36,9 @@ def held(
                 )
             pause(POLL_S)
             waited += POLL_S
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with contextlib.suppress(OSError):  # on a full disk, too, a stack can be stopped
+            file.truncate(0)
+            os.write(file.fileno(), f"{os.getpid()}\n".encode())
         yield
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from cloudburst.errors import StackError
 
 SUBDIRECTORIES = ("secrets", "run", "logs", "redis", "files", "points", "worker")
 
@@ -51,11 +56,16 @@ class Paths:
 def write_private(path: Path, text: str) -> None:
     """Replace ``path`` in one step, readable by this user only."""
     new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    new.replace(path)
+    with naming(path):
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            new.replace(path)
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
 
 
 def read_text(path: Path) -> str:
@@ -64,3 +74,35 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of the system name ``path``: a full disk is noticed by a write, which knows of no file."""
+    try:
+        yield
+    except OSError as error:
+        if not error.filename:
+            error.filename = str(path)
+        raise
+
+
+_ELSEWHERE = "CLOUDBURST_HOME chooses another place for stacks"
+_ADVICE = (
+    ({errno.EACCES, errno.EPERM, errno.EROFS}, f": it has to be yours to write; {_ELSEWHERE}"),
+    ({errno.ENOSPC, errno.EDQUOT}, f": make room on that disk; {_ELSEWHERE}"),
+    ({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP}, f": {_ELSEWHERE}"),
+    ({errno.EMFILE, errno.ENFILE}, ": allow more open files (ulimit -n 4096)"),
+    ({errno.EAGAIN, errno.ENOMEM}, ": this machine has no room for more processes: end some of them"),
+)
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn what the system refuses into StackError, with the file, its reason, and what helps."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        advice = next((text for numbers, text in _ADVICE if error.errno in numbers), "")
+        raise StackError(f"{where}{error.strerror or error}{advice}") from error

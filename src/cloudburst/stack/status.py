@@ -17,7 +17,7 @@ from cloudburst.model import Endpoints, EnsembleStatus, WorkerStatus
 from cloudburst.rqwire.ensembles import Ensembles
 from cloudburst.rqwire.workers import queue_depth, workers
 from cloudburst.stack import facts as state
-from cloudburst.stack import probes
+from cloudburst.stack import probes, room
 from cloudburst.stack.paths import Paths, read_text
 from cloudburst.stack.settings import Settings
 
@@ -61,6 +61,8 @@ class StackStatus:
     queue: QueueStatus | None
     """None when Redis does not answer."""
     endpoints: Endpoints | None
+    notices: tuple[str, ...] = ()
+    """What the next start does not repair: a disk that is full, points that wait."""
 
 
 def status(environ: Mapping[str, str], stack: str) -> StackStatus:
@@ -80,7 +82,9 @@ def status(environ: Mapping[str, str], stack: str) -> StackStatus:
         return StackStatus(stack, "stopped", services, None, endpoints)
     well = all(service.state == "running" for service in services) and not there.strays
     queue = _queue(endpoints) if endpoints else None
-    return StackStatus(stack, "running" if well and queue else "partial", services, queue, endpoints)
+    notices = (*room.on_disk(paths.root), *room.in_redis(endpoints), *room.of_points(paths.root / "worker"))
+    state_word: Literal["running", "partial"] = "running" if well and queue else "partial"
+    return StackStatus(stack, state_word, services, queue, endpoints, notices)
 
 
 def _wanted(facts: state.ServiceFacts, settings: Settings) -> bool:

@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
 from cloudburst.config import WorkerConfig
 from cloudburst.model import PayloadSettings, Provenance
 
-_HIDDEN_PREFIXES = ("CLOUDBURST_", "REDIS_", "FILE_HOST", "INFLUX_", "PYTHON", "PIP_", "PIPENV_", "UV_")
-_HIDDEN_PARTS = ("TOKEN", "PASSWORD", "SECRET", "CREDENTIAL")
+JOB_VARIABLES = "CLOUDBURST_JOB_VARIABLES"
+"""Names what else of the worker's variables jobs may see, with commas between: ``R_HOME,MATLAB*``."""
+
+_FOR_JOBS = (
+    *(
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "LANGUAGE",
+        "LC_*",
+        "TZ",
+        "TZDIR",
+        "TMPDIR",
+        "TERM",
+    ),
+    *(
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "no_proxy",
+    ),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    *("LD_LIBRARY_PATH", "DYLD_*", "CUDA*", "NVIDIA_*", "ROCR_*", "HIP_*"),
+)
+"""What jobs see of the worker's variables, which on a laptop are those of somebody's shell."""
+
+_NEVER = ("CLOUDBURST_*", "REDIS_*", "FILE_HOST*", "INFLUX_*", "PYTHON*", "PIP_*", "PIPENV_*", "UV_*")
+"""What jobs do not see even if it is named: how the worker and its tools are set up, with their secrets."""
+
 _THREAD_LIMITS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -67,16 +102,17 @@ class Unusable:
 
 
 def executor_environ(runtime: Runtime, config: WorkerConfig, environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables of an executor: the worker's own, without its settings and secrets, and what jobs need.
+    """Variables of an executor: those of the worker's that are meant for jobs, and what jobs need.
 
     They are the same for all payloads of that ``basis``: ``Runtime.environ`` comes with the payload.
 
     INFLUX_* are for user code that writes points itself; numeric libraries get the threads of one job.
     """
+    named = [name.strip() for name in environ.get(JOB_VARIABLES, "").split(",")]
     kept = {
         name: value
         for name, value in environ.items()
-        if not name.startswith(_HIDDEN_PREFIXES) and not any(part in name.upper() for part in _HIDDEN_PARTS)
+        if _is_one_of(name, (*_FOR_JOBS, *named)) and not _is_one_of(name, _NEVER)
     }
     bin_dir = runtime.python.parent
     kept["PATH"] = f"{bin_dir}:{environ.get('PATH', '/usr/local/bin:/usr/bin:/bin')}"
@@ -94,3 +130,7 @@ def executor_environ(runtime: Runtime, config: WorkerConfig, environ: Mapping[st
         kept["INFLUXDB_V2_TOKEN"] = config.influx_token
         kept["INFLUXDB_V2_ORG"] = config.influx_org
     return kept
+
+
+def _is_one_of(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

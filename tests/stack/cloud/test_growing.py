@@ -201,6 +201,39 @@ def test_what_fails_is_told_and_tried_again(world: World) -> None:
     assert world.machines == names(1)
 
 
+def test_neither_a_log_that_cannot_be_written_nor_a_closed_terminal_ends_it(world: World) -> None:
+    log = world.directory / "elastic.log"
+    log.unlink(missing_ok=True)
+    log.mkdir()
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        raise BrokenPipeError
+
+    growing = Growing(
+        world.environ, ROOT, STACK, say, provider=world.provider, swarm=world.swarm, clock=time.time
+    )
+    world.fake.fault("GET /v2/droplets", "status", status=401, times=2)
+    stop = threading.Event()
+    thread = threading.Thread(target=growing.watch, args=(stop, 0.05))
+    thread.start()
+
+    wait_until(lambda: any("±0" in line for line in said), 60, "a round that went well")
+    stop.set()
+    thread.join(30)
+
+    assert any("trying again" in line for line in said)
+
+
+@pytest.mark.parametrize("text", ["[", "{}", "5", "[1, null]"])
+def test_a_damaged_note_of_who_was_leaving_is_no_hindrance(world: World, text: str) -> None:
+    (world.directory / "leaving.json").write_text(text)
+
+    assert world.round() == 0
+    assert world.machines == names(1)
+
+
 def test_it_ends_when_the_stack_is_taken_away(world: World) -> None:
     (world.directory / "fleet.json").unlink()
 

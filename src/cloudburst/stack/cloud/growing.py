@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -161,7 +162,7 @@ class Growing:
         if not text:
             return
         there = {node.name for node in provider.nodes(self._stack)}
-        for name in json.loads(text):
+        for name in _names_in(text):
             if name in there:
                 self._log(f"-1 ({name}): it had begun to leave")
                 self._leave(name, provider)
@@ -187,7 +188,21 @@ class Growing:
         self._log(f"{error}; trying again")
 
     def _log(self, line: str) -> None:
-        self._say(line)
+        """Tell it where that is possible: neither a full disk nor a closed terminal ends the watching."""
+        with contextlib.suppress(OSError):
+            self._say(line)
         moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
-        with self._paths.elastic_log.open("a", encoding="utf-8") as file:
+        with (
+            contextlib.suppress(OSError),
+            self._paths.elastic_log.open("a", encoding="utf-8") as file,
+        ):
             file.write(f"{moment} {line}\n")
+
+
+def _names_in(text: str) -> list[str]:
+    """The nodes that were leaving; none if the file is damaged: then they still drain, and are found idle."""
+    try:
+        names = json.loads(text)
+    except ValueError:
+        return []
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
