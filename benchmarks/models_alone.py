@@ -12,25 +12,17 @@ import sys
 
 def main() -> None:
     payload, inside_parent, seed, index = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    os.environ["CLOUDBURST_INDEX"] = str(index)
+    sys.path[0] = inside_parent
+    seeds = importlib.import_module("inside.seeds")
+    giver = seeds.Seeds(importlib.import_module("inside.payload").Payload(payload))
     sys.path[0] = payload
-    give_numbers(inside_parent, payload, seed, index)  # the top of the module may draw some
+    os.environ["CLOUDBURST_INDEX"] = str(index)
+    os.environ["CLOUDBURST_SEED"] = str(seeds.numbered(seed, index))
     model = importlib.import_module("worker")
-    give_numbers(inside_parent, payload, seed, index)
+    giver.before(seed, index)
     value = model.work({"n": index})
     with open(os.environ["ANSWER"], "w") as answer:
         json.dump(value, answer)
-
-
-def give_numbers(inside_parent: str, payload: str, seed: int, index: int) -> None:
-    """Seed this process as that job's."""
-    if not os.path.exists(os.path.join(inside_parent, "inside", "seeds.py")):
-        os.environ["CLOUDBURST_SEED"] = str(seed + index)
-        return
-    sys.path.append(inside_parent)
-    seeds = importlib.import_module("inside.seeds")
-    sys.path.remove(inside_parent)
-    raise NotImplementedError(seeds, payload)
 
 
 if __name__ == "__main__":

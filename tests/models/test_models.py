@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,13 @@ NAMES = [  # those whose packages the tests have; benchmarks/models.py runs them
     "pool_spawn",
     "sqlite_database",
 ]
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A short path: multiprocessing has sockets in TMPDIR, whose names may have 107 bytes."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as made:
+        yield Path(made)
 
 
 def alone(name: str, index: int, directory: Path) -> object:
@@ -61,13 +70,13 @@ def alone(name: str, index: int, directory: Path) -> object:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_a_model_gives_what_it_gives_in_a_process_of_its_own(models: ModelStack, name: str, tmp_path: Path):
+def test_a_model_gives_what_it_gives_in_a_process_of_its_own(models: ModelStack, name: str, directory: Path):
     jobs = [{"n": n} for n in range(JOBS)]
     records = {
         isolation: models.run("worker.work", *jobs, digest=models.model(name, isolation), seed=SEED)
         for isolation in ("reuse", "fork")
     }
 
-    wanted = [alone(name, n, tmp_path) for n in range(JOBS)]
+    wanted = [alone(name, n, directory) for n in range(JOBS)]
     for isolation, found in records.items():
         assert [r.error or r.value for r in found] == wanted, isolation
