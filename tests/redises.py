@@ -1,7 +1,7 @@
 """The Redis servers that users have, for ``make test-redis``: those of Debian 12 and 13, beside the wheel's.
 
-``python -m tests.redises`` makes them, once, and prints the path of a program for each. A whole Debian tree stands
-around each server, because it needs that Debian's libraries; nothing is installed, started, or put on PATH.
+``python -m tests.redises`` makes them, once, and prints the path of a program for each. A whole Debian tree
+stands around each server, because it needs that Debian's libraries; nothing is installed, started, or put on PATH.
 """
 
 from __future__ import annotations
@@ -52,10 +52,9 @@ def _make(suite: str, tree: Path) -> None:
 def main() -> int:
     reason = why_not()
     if reason:
-        print(f"no Redis of Debian 12 and 13 here: {reason}", file=sys.stderr)
+        sys.stderr.write(f"no Redis of Debian 12 and 13 here: {reason}\n")
         return 1
-    for suite in SUITES:
-        print(program(suite))
+    sys.stdout.writelines(f"{program(suite)}\n" for suite in SUITES)
     return 0
 
 
