@@ -3,6 +3,8 @@
 JOBS ?= 100
 SECONDS ?= 300
 SEEDS ?= 1 2 3
+# Most tests wait more than they compute.
+PROCESSES ?= 3
 BIN := .venv/bin
 BENCH ?= noop redis_cpu enqueue memory submit_million counters fork tail million scale net3 environments
 SHELL_FILES := buildstack.sh .ci/run $(wildcard src/cloudburst/commands/*.sh) images/answers images/prepare \
@@ -10,7 +12,7 @@ SHELL_FILES := buildstack.sh .ci/run $(wildcard src/cloudburst/commands/*.sh) im
   $(wildcard tests/swarm/machine/*) tests/swarm/killing/ssh tests/swarm/images/influx1/entry
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo stop test test-swarm lint format docs dashboards bench chaos lock clean
+.PHONY: help setup setup-dev demo stop test test-slow test-swarm test-redis lint format docs dashboards bench chaos lock clean
 
 help: ## List all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,13 +30,20 @@ demo: setup ## Start the local stack and run the Net3 ensemble (JOBS=100)
 stop: setup ## Stop the local stack; results and files stay
 	@./buildstack.sh --local -d
 
-test: lint ## Everything that .ci/run checks: lint, types, layers, tests
-	@# Most tests wait more than they compute; those of the swarm have the machine for themselves.
-	@failed=; set -x; $(BIN)/pytest -n 3 --dist loadfile -m "not swarm" || failed=yes; \
-	$(BIN)/pytest -m swarm || failed=yes; [ -z "$$failed" ]
+test: lint ## Lint, types, layers, and every test that is neither slow nor needs machines: what to run before a commit
+	$(BIN)/pytest -n $(PROCESSES) --dist loadfile -m "not slow and not swarm"
 
-test-swarm: setup-dev ## The tests that need Docker and virtual machines, only: as root, on Linux
-	$(BIN)/pytest tests/images tests/swarm
+test-slow: setup-dev ## The tests that are exhaustive, build environments or wait: a quarter of an hour
+	$(BIN)/pytest -n $(PROCESSES) --dist loadfile -m "slow and not swarm"
+
+test-swarm: setup-dev ## The tests that need Docker and virtual machines: as root, on Linux; half an hour
+	$(BIN)/pytest -m swarm
+
+test-redis: setup-dev ## The quick tests that touch Redis, with the servers of Debian 12 and 13: as root
+	@servers=$$($(BIN)/python -m tests.redises) || exit; failed=; for server in $$servers; do \
+	  echo "== with $$($$server --version)"; CLOUDBURST_TEST_REDIS=$$server $(BIN)/pytest -n $(PROCESSES) --dist loadfile \
+	  -m "not slow and not swarm" tests/rqwire tests/contract tests/commands tests/chaos || failed=yes; \
+	done; [ -z "$$failed" ]
 
 lint: setup-dev ## Style, types and layers
 	$(BIN)/ruff check

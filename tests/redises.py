@@ -1,7 +1,8 @@
 """The Redis servers that users have, for ``make test-redis``: those of Debian 12 and 13, beside the wheel's.
 
 ``python -m tests.redises`` makes them, once, and prints the path of a program for each. A whole Debian tree
-stands around each server, because it needs that Debian's libraries; nothing is installed, started, or put on PATH.
+stands around each server, because it needs that Debian's libraries; nothing is installed,
+started, or put on PATH.
 """
 
 from __future__ import annotations
