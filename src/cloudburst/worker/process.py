@@ -77,6 +77,8 @@ class ExecutorProcess:
         self.stands_in = stands_in
         self.proven = False
         """Whether a job has ended well in it."""
+        self.begun: set[str] = set()
+        """Ensembles of which a job has begun in it: jobs of theirs can run."""
         self.jobs = 0
         """That were sent to it, and not called back."""
         self.ended = 0

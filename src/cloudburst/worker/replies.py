@@ -17,6 +17,7 @@ from cloudburst.points import parse
 from cloudburst.worker.inside import frames
 
 _LIMITS = {
+    frames.BEGUN: frames.ORDER.size,
     frames.POINTS: frames.POINTS_FRAME_LIMIT,
     frames.SUMMARY: frames.LINE_LIMIT,
     frames.DONE: frames.HEAD_LIMIT + 1 + max(frames.VALUE_LIMIT, frames.OUTPUT_LIMIT),
@@ -33,6 +34,12 @@ _OWN = names.MEASUREMENT_RESULT.encode()
 
 class Disturbed(Exception):
     """An executor has said what it never says: a job must have written into its sockets. Says what it was."""
+
+
+class Begun(NamedTuple):
+    """The function of the running job is called: jobs of its ensemble can run."""
+
+    order: int
 
 
 class Points(NamedTuple):
@@ -71,7 +78,7 @@ class Ended(NamedTuple):
     """No job of the payload can run."""
 
 
-Reply = Points | Summary | Ended
+Reply = Begun | Points | Summary | Ended
 
 
 class Replies:
@@ -107,6 +114,10 @@ class Replies:
 def _reply(kind: int, body: bytes) -> Reply:
     if kind == frames.DONE:
         return _ended(body)
+    if kind == frames.BEGUN:
+        if len(body) != frames.ORDER.size:
+            raise Disturbed(f"the beginning of a job in {len(body)} bytes")
+        return Begun(*frames.ORDER.unpack(body))
     try:
         whole = parse.are_whole(body.decode())
     except UnicodeDecodeError:

@@ -26,7 +26,7 @@ from cloudburst.worker.leaving import Leaving
 from cloudburst.worker.process import ExecutorProcess
 from cloudburst.worker.recorder import Recorder
 from cloudburst.worker.removing import remove
-from cloudburst.worker.replies import Disturbed, Ended, Points, Reply
+from cloudburst.worker.replies import Begun, Disturbed, Ended, Points, Reply
 from cloudburst.worker.runtime import Runtime, Unusable, executor_environ
 from cloudburst.worker.slot import Slot
 from cloudburst.worker.spares import Spares
@@ -227,7 +227,11 @@ class Slots:
         if isinstance(reply, Ended):
             self._ended(slot, reply)
         elif not slot.claims:
-            raise Disturbed("points, and no job runs")
+            raise Disturbed("something, and no job runs")
+        elif isinstance(reply, Begun):
+            if reply.order != _executor(slot).number(slot.claims[0]):
+                raise Disturbed("the beginning of a job whose turn it is not")
+            _executor(slot).begun.add(slot.claims[0].ensemble)
         elif isinstance(reply, Points):
             try:
                 slot.write(reply.lines)
@@ -254,6 +258,8 @@ class Slots:
             raise Disturbed(f"the end of a job that began at {ended.started:.0f}")
         if ended.duration > now - slot.started_at + DAY_S:
             raise Disturbed(f"the end of a job that took {ended.duration:.0f} s")
+        if ended.broken and claim.ensemble in running.begun:
+            raise Disturbed("that no job can run, and this one had begun")
         points, summary = slot.take_points()
         slot.release()
         self.ahead.observe(ended.duration)
@@ -340,6 +346,8 @@ class Slots:
         as all do that waited behind it.
         """
         executor, condemned = _executor(slot), slot.running
+        if verdict is not None and condemned is not None and executor.ended and condemned.attempt == 1:
+            verdict = verdict.in_doubt()
         known = (slot.started_at, executor.output_tail(), executor.runtime.provenance_text)
         executor.kill()
         with contextlib.suppress(Disturbed, _Over):  # what it had said before still counts

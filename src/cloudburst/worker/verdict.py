@@ -6,7 +6,7 @@ import hashlib
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cloudburst.rqwire.leases import Claim, Loss, Outcome
@@ -30,6 +30,13 @@ class Verdict:
         return cls(
             "protocol", f"its executor was disturbed: it said {what}; did the job write into its sockets?"
         )
+
+    def in_doubt(self) -> Verdict:
+        """The same of a job that is not the first in its executor: one before it may have disturbed that.
+
+        It runs again, alone; if that goes wrong too, it is to blame.
+        """
+        return replace(self, sentence="is lost") if self.kind == "protocol" else self
 
     @classmethod
     def ended(cls, status: int, *, for_memory: bool) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 
 from .descriptors import Kept
 from .frames import MESSAGE_LIMIT, pack
@@ -37,6 +38,13 @@ class Channel:
             return os.read(self._queue.fd, MESSAGE_LIMIT)
         except OSError:
             os._exit(os.EX_PROTOCOL)
+
+    def await_end(self) -> None:
+        """Until the worker has closed the queue; what lies in it stays there."""
+        _check(self._queue)
+        closed = select.poll()
+        closed.register(self._queue.fd, 0)
+        closed.poll()
 
     def send(self, kind: int, body: bytes) -> None:
         """Small frames leave together, at the end of the job."""

@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 import types
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Set
 
 from .callbacks import JobView, read_meta, time_limit
 from .channel import Channel
@@ -26,13 +26,13 @@ from .copies import make_writable
 from .descriptors import Kept
 from .failures import Failure
 from .forks import Forks, Gone
-from .frames import DONE, ORDER, POINTS, POINTS_LIMIT, SUMMARY, split
+from .frames import BEGUN, DONE, ORDER, POINTS, POINTS_LIMIT, SUMMARY, split
 from .leftovers import Leftovers
 from .lifelines import all_die_with, die_with_parent, stand_back
 from .logs import capture
 from .memory import Memory
 from .output import Output, answer_signals, flush_streams
-from .payload import Broken, Payload, find_first, preload
+from .payload import Payload, find_first, preload
 from .privileges import obey_modes
 from .scratch import Scratch
 from .seeds import Seeds, numbered
@@ -59,6 +59,8 @@ class Executor:
         self.leftovers = Leftovers()
         self._written = 0
         self._importing = False
+        self._begun: Set[str] = set()
+        self._renewed = False
         self._forking = False
         os.register_at_fork(after_in_child=self._let_go)
 
@@ -92,8 +94,8 @@ class Executor:
                 return False
 
     def serve(self) -> None:
-        """Until the worker closes the queue."""
-        while True:
+        """Until the worker closes the queue, or was told to renew this executor: others run what comes then."""
+        while not self._renewed:
             message = self.channel.job()
             if not message:
                 return
@@ -106,6 +108,7 @@ class Executor:
                 job = json.loads(head)
             (job["order"],) = ORDER.unpack_from(message)
             self.run(job, data)
+        self.channel.await_end()
 
     def run(self, job: dict[str, Any], data: bytes) -> None:
         """One job, in a scratch directory of its own; in a process of its own too with isolation = "fork"."""
@@ -179,6 +182,7 @@ class Executor:
                 self._summarize(job, value)
         if renew:
             header["renew"] = renew
+            self._renewed = True
         if series:
             header["series"] = series
         self._tell(job, header, body, started, clock)
@@ -238,8 +242,7 @@ class Executor:
             "fingerprint": failure.fingerprint,
             "traceback": failure.traceback,
             # No job can run if the module does not import; a full disk or memory may be this node's alone.
-            "broken": issubclass(kind, Broken)
-            or (self._importing and not issubclass(kind, (MemoryError, OSError))),
+            "broken": self._importing and not issubclass(kind, (MemoryError, OSError)),
         }
 
     def _call(self, job: Dict[str, Any], data: bytes) -> Any:
@@ -248,6 +251,7 @@ class Executor:
         self._importing = True
         function = self._function(name)
         self._importing = False
+        self._say_begun(job)
         if self.seeds is not None:
             self.seeds.before(job["seed"], job["index"])
         value = function(*args, **kwargs)
@@ -256,6 +260,13 @@ class Executor:
 
             return asyncio.run(value)
         return value
+
+    def _say_begun(self, job: Dict[str, Any]) -> None:
+        """Once for each ensemble; at once, because from now on the job may say what it likes."""
+        if job["ensemble"] not in self._begun:
+            self._begun.add(job["ensemble"])
+            self.channel.send(BEGUN, ORDER.pack(job["order"]))
+            self.channel.flush()
 
     def _function(self, name: str) -> Callable[..., Any]:
         """The payload's function of that name; what its module sets while it is imported stays."""

@@ -10,6 +10,8 @@ The other socket is a stream of frames: four bytes of length (big endian), one b
 ====  ==============================================================================
 kind  body
 ====  ==============================================================================
+B     the number of a job (ORDER): its function is there and is called next. Said once for each ensemble,
+      before a job can say anything: that no job of it can run is not believed afterwards
 P     points that the running job wrote: lines of line protocol, each with its time
 S     its summary point (measurement ``result``): one line
 D     JSON header, newline, the returned value as JSON; or the captured output
@@ -26,7 +28,7 @@ import sys
 
 HEADER = struct.Struct(">IB")
 ORDER = struct.Struct(">Q")
-POINTS, SUMMARY, DONE, TAKE_ON = b"PSDT"
+BEGUN, POINTS, SUMMARY, DONE, TAKE_ON = b"BPSDT"
 QUEUE_KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 INLINE_BYTES = 32 * 1024 if sys.platform == "linux" else 1024
 """Data of a job that goes into a message; more goes into a file."""

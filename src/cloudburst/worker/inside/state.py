@@ -197,6 +197,8 @@ class State(NamedTuple):
 
 
 STATE = [
+    # First: while files are limited, much of the rest cannot be put back.
+    State("resource limits", _limits, _set_limits),
     State("signal handlers", _signals, _set_signals),
     State("attributes", _attributes, _set_attributes),
     State("environment", os.environb._data.copy, _set_environ),  # type: ignore[attr-defined]
@@ -226,7 +228,6 @@ STATE = [
     State("NumPy's errors", _numpy_errors, _set_numpy_errors),
     State("start method of multiprocessing", _start_methods, _set_start_methods),
     State("event loop", _event_loop, _set_event_loop),
-    State("resource limits", _limits, _set_limits),
     State("priority", lambda: os.getpriority(0, 0), lambda was: os.setpriority(0, 0, was)),
 ]
 if hasattr(os, "sched_getaffinity"):
