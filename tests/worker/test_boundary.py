@@ -111,7 +111,7 @@ DISTURBED = {
 def test_an_executor_that_says_something_else_fails_its_job_alone(playing, case):
     good = playing.claim(ended("1"))
     playing.run(ended())
-    bad, behind = playing.claim(DISTURBED[case]), playing.claim(ended("2"))
+    bad, behind = playing.claim(DISTURBED[case])._replace(attempt=2), playing.claim(ended("2"))
     for claim in (bad, behind):
         playing.hand_over(claim)
     playing.hand_over(good, slot=1)
@@ -125,6 +125,16 @@ def test_an_executor_that_says_something_else_fails_its_job_alone(playing, case)
     assert playing.outcome(good).value == b"1"
     assert behind in playing.slots.waiting or playing.outcomes[behind.job_id].value == b"2"
     assert not playing.losses
+
+
+def test_who_is_not_the_first_in_a_disturbed_executor_gets_another_attempt(playing):
+    playing.run(ended())
+    innocent = playing.claim(DISTURBED["an unknown kind"])
+    playing.hand_over(innocent)
+
+    playing.until(lambda: innocent.job_id in playing.losses)
+
+    assert not playing.outcomes.get(innocent.job_id)
 
 
 ALLOWED = {
