@@ -105,14 +105,14 @@ def test_points_of_other_processes_are_their_jobs(running, function, method):
             f"level,tank=a\\ b v={number}i {10**18 + number}" for number in range(4)
         ]
         assert sum(line.startswith("load") for line in lines) == 4
-        assert header["series"] == {"level,tank=a\\ b": [10**18, 10**18 + 3]}
+        assert header["series"] == {"level,tank=a\\ b": (10**18, 10**18 + 3)}
 
 
 def test_a_job_and_its_processes_may_both_write(running):
     header, _ = running.call("pooled.mixed", {})
 
     assert len(written(running)) == 10
-    assert header["series"] == {"level,tank=a\\ b": [10**18, 10**18 + 3]}
+    assert header["series"] == {"level,tank=a\\ b": (10**18, 10**18 + 3)}
 
 
 def test_what_is_wrong_is_told_where_it_is_written(running):

@@ -276,7 +276,7 @@ def test_points_that_cannot_be_are_refused_where_they_are_written(running, measu
 def test_series_and_their_times_are_told_where_the_times_were_given(running):
     header, _ = running.call("mine.write_series", {"n": 3, "first": 10**18})
 
-    assert header["series"] == {"flow,link=a\\ b": [10**18, 10**18 + 2]}
+    assert header["series"] == {"flow,link=a\\ b": (10**18, 10**18 + 2)}
 
 
 def test_frames_of_points_stay_below_their_limit(running):

@@ -63,7 +63,7 @@ class Seeds:
         self._modules: Dict[str, Any] = {}
         self._names: Dict[int, Tuple[Any, str]] = {}
         """Generators of the payload's modules. One with two names keeps the one that it was found by."""
-        self._places: Dict[type, Optional[Callable[[Any], Iterable[Tuple[str, Any]]]]] = {}
+        self._places = _Places(self)
         if _ENTROPY in sys.modules:
             self._tap(sys.modules[_ENTROPY])
         sys.meta_path.insert(0, _Imports(self, payload))
@@ -157,21 +157,17 @@ class Seeds:
     def _generators(self, inside: Dict[str, Any]) -> Iterator[Tuple[str, Any]]:
         """Those in a module's globals, and one level below."""
         for name, value in list(inside.items()):
-            kind = type(value)
-            try:
-                place = self._places[kind]
-            except KeyError:
-                place = self._places[kind] = self._place(kind)
-            if place is None:
+            place = self._places[type(value)]
+            if place is None or name == "__builtins__":
                 continue
             if place is _itself:
                 yield name, value
-            else:
-                for part, inner in place(value):
-                    if _is_generator(type(inner)):
-                        yield "%s.%s" % (name, part), inner
+                continue
+            for part, inner in place(value):
+                if self._places[type(inner)] is _itself:
+                    yield "%s.%s" % (name, repr(part)[:100]), inner
 
-    def _place(self, kind: type) -> Optional[Callable[[Any], Iterable[Tuple[str, Any]]]]:
+    def place(self, kind: type) -> Optional[Callable[[Any], Iterable[Tuple[Any, Any]]]]:
         """How to look for generators in a value of that type; None: not at all."""
         if _is_generator(kind):
             return _itself
@@ -193,23 +189,35 @@ class Seeds:
         return isinstance(file, str) and file.startswith(self._payload.directory + os.sep)
 
 
-def _itself(value: Any) -> Iterable[Tuple[str, Any]]:
+class _Places(Dict[type, Any]):
+    """How to look for generators in values of a type, asked once for each type."""
+
+    def __init__(self, seeds: Seeds) -> None:
+        super().__init__()
+        self._seeds = seeds
+
+    def __missing__(self, kind: type) -> Any:
+        self[kind] = place = self._seeds.place(kind)
+        return place
+
+
+def _itself(value: Any) -> Iterable[Tuple[Any, Any]]:
     return [("", value)]
 
 
-def _items(value: Dict[Any, Any]) -> Iterable[Tuple[str, Any]]:
-    return [(repr(key)[:100], inner) for key, inner in list(value.items())] if len(value) <= SCANNED else ()
+def _items(value: Dict[Any, Any]) -> Iterable[Tuple[Any, Any]]:
+    return list(value.items()) if len(value) <= SCANNED else ()
 
 
-def _entries(value: List[Any]) -> Iterable[Tuple[str, Any]]:
-    return [(str(number), inner) for number, inner in enumerate(value)] if len(value) <= SCANNED else ()
+def _entries(value: List[Any]) -> Iterable[Tuple[Any, Any]]:
+    return list(enumerate(value)) if len(value) <= SCANNED else ()
 
 
-def _attributes(value: Any) -> Iterable[Tuple[str, Any]]:
+def _attributes(value: Any) -> Iterable[Tuple[Any, Any]]:
     return _items(dict(getattr(value, "__dict__", {})))
 
 
-def _random_state(value: Any) -> Iterable[Tuple[str, Any]]:
+def _random_state(value: Any) -> Iterable[Tuple[Any, Any]]:
     with contextlib.suppress(Exception):  # a property of theirs
         return [("random_state", value.random_state)]
     return ()

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
 ROOM = 128
 """Bytes that a variable has at least."""
 
-_putenv = getattr(ctypes.CDLL(None), "putenv", None)
+_putenv = getattr(ctypes.PyDLL(None), "putenv", None)
 _data: Any = getattr(os.environ, "_data", None)
-_memory: Dict[str, Any] = {}
+_set: Dict[str, Tuple[str, bytes, Any]] = {}
+"""Of each variable: its value, the same as bytes, and the memory that it is in."""
 
 
 def put(name: str, value: str) -> None:
@@ -23,12 +24,15 @@ def put(name: str, value: str) -> None:
     if _putenv is None or _data is None or "\0" in value:
         os.environ[name] = value
         return
+    key = os.fsencode(name)
+    before, data, memory = _set.get(name, ("", b"", b""))
+    if value == before and _data.get(key) is data:
+        return
     data = os.fsencode(value)
-    whole = os.fsencode(name) + b"=" + data
-    memory = _memory.get(name)
-    if memory is None or len(memory) <= len(whole):
+    whole = key + b"=" + data
+    if len(memory) <= len(whole):
         memory = ctypes.create_string_buffer(max(ROOM, 2 * len(whole)))
     memory.value = whole
     _putenv(memory)  # each time: a job may have replaced or removed it
-    _memory[name] = memory
-    _data[os.fsencode(name)] = data
+    _set[name] = value, data, memory
+    _data[key] = data
