@@ -327,8 +327,9 @@ def test_an_exit_ends_the_executor_but_a_forks_is_a_failure_of_its_job(start, fu
     assert fork.call("worker.add", {"a": 1, "b": 2})[0]["state"] == "finished"
 
 
-def test_a_hanging_job_writes_where_it_hangs(start):
-    running = start()
+@pytest.mark.parametrize("isolation", ["reuse", "fork"])
+def test_a_hanging_job_writes_where_it_hangs(start, isolation):
+    running = start(isolation=isolation)
     running.start("worker.hang")
     wait_until(lambda: b"hanging" in running.process.output_tail(), what="the job to start")
 
