@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from cloudburst.errors import EnsembleError
 from cloudburst.model import Account, Audit, Breach, QueueAccount
+from cloudburst.rqwire import encoding
 from cloudburst.rqwire.connection import Redis
 from cloudburst.rqwire.ensembles import INDEX, state_of
 from cloudburst.rqwire.scripts import Scripts
@@ -67,9 +68,9 @@ class _Book:
 
     def __init__(self, ensemble: str, counts: list[Any]) -> None:
         self.ensemble = ensemble
-        self.queue = counts[1].decode()
+        self.queue = encoding.name(counts[1])
         self.submitted, *self.counters, self.running, self.records = counts[2:8]
-        self.state = state_of(counts[0].decode(), ended=sum(self.counters) >= self.submitted)
+        self.state = state_of(encoding.text(counts[0]), ended=sum(self.counters) >= self.submitted)
         self.last_entry, self.leases, self.ran = counts[8].decode(), counts[9], counts[10]
         self.seen = bytearray()
         self.end = "0-0"
@@ -142,7 +143,7 @@ class _Shelf:
         """The book and index of a job; none for that of a stock client, or of another ensemble."""
         ensemble, _, index = job_id.rpartition(b"-")
         book = self.books.get(ensemble)
-        return (book, int(index)) if book is not None and index.isdigit() else (None, -1)
+        return (book, int(index)) if book is not None and index.isdigit() and len(index) < 18 else (None, -1)
 
     def account(self) -> QueueAccount:
         return QueueAccount(
@@ -171,7 +172,7 @@ class Ledger:
         """
         book = self._existing(ensemble)
         book.begin()
-        shelf = _Shelf(book.queue, {ensemble.encode(): book}, whole=False)
+        shelf = _Shelf(book.queue, {encoding.named(ensemble): book}, whole=False)
         self._read_places(shelf)
         self._check_book(book, shelf)
         self._check_list(shelf)
@@ -186,16 +187,16 @@ class Ledger:
 
     def everything(self) -> Audit:
         """Audit all ensembles, and what stock clients have in the queues."""
-        ids = [raw.decode() for raw in cast("list[bytes]", self._redis.zrevrange(INDEX, 0, -1))]
+        ids = [encoding.name(raw) for raw in cast("list[bytes]", self._redis.zrevrange(INDEX, 0, -1))]
         books = [book for ensemble in ids if (book := self._open(ensemble)) is not None]
         for book in books:
             book.begin()
         queues = {book.queue for book in books}
         for key in cast("set[bytes]", self._redis.smembers("rq:queues")):
-            queues.add(key.decode().removeprefix("rq:queue:"))
+            queues.add(encoding.name(key).removeprefix("rq:queue:"))
         shelves = {
             queue: _Shelf(
-                queue, {book.ensemble.encode(): book for book in books if book.queue == queue}, whole=True
+                queue, {book.encoding.named(ensemble): book for book in books if book.queue == queue}, whole=True
             )
             for queue in sorted(queues)
         }
@@ -297,9 +298,9 @@ class Ledger:
         )
         for some in _slices(ours, 500):
             for member in self._call("ledger_wip", shelf.queue, *some):
-                job_id, _, owner = member.decode().rpartition(":")
+                job_id, _, owner = encoding.name(member).rpartition(":")
                 what = f"is in rq:wip for {owner}, which has no lease of it"
-                self._breach(shelf, job_id.encode(), what)
+                self._breach(shelf, encoding.named(job_id), what)
 
     def _check_list(self, shelf: _Shelf) -> None:
         """Look again at what was in the list twice, or without a hash."""
@@ -318,7 +319,7 @@ class Ledger:
 
     def _breach(self, shelf: _Shelf, job_id: bytes, what: str) -> None:
         book, _ = shelf.find(job_id)
-        (shelf if book is None else book).breaches.add(job_id.decode(), what)
+        (shelf if book is None else book).breaches.add(encoding.text(job_id), what)
 
     # Records
 
@@ -448,7 +449,7 @@ class Ledger:
         while True:
             cursor, strays = self._call("ledger_strays", cursor, PAGE_KEYS)
             for letter, job_id, origin in strays:
-                shelf = shelves.get(origin.decode())
+                shelf = shelves.get(encoding.name(origin))
                 if letter == b"o":
                     self._check_orphan(shelves, job_id)
                 elif shelf is not None and not (letter == b"q" and job_id in shelf.stock):
@@ -466,7 +467,7 @@ class Ledger:
             if books and index.isdigit() and int(index) in books[0].beyond:
                 return  # it was in a list, too, and is named already
             breaches = books[0].breaches if books else next(iter(shelves.values())).breaches
-            breaches.add(job_id.decode(), "says that it is a job of an ensemble that has no such job")
+            breaches.add(encoding.text(job_id), "says that it is a job of an ensemble that has no such job")
 
     def _check_stock(self, shelf: _Shelf, jobs: list[bytes]) -> None:
         searches = 0
@@ -477,13 +478,14 @@ class Ledger:
                 ((_, answer),) = self._look(shelf.queue, [job_id], search=True)
             letter = answer[0]
             if letter == "q" and answer[5] == "0":
-                shelf.breaches.add(job_id.decode(), f"should wait, but is not in the list of {shelf.queue}")
+                what = f"should wait, but is not in the list of {shelf.queue}"
+                shelf.breaches.add(encoding.text(job_id), what)
             elif letter == "s" and answer[1] == "0" and answer[2] != "2":
-                shelf.breaches.add(job_id.decode(), "should be running, but has no lease")
+                shelf.breaches.add(encoding.text(job_id), "should be running, but has no lease")
             elif letter == "d" and answer[3] == "0":
-                shelf.breaches.add(job_id.decode(), "should be scheduled, but is not in rq:scheduled")
+                shelf.breaches.add(encoding.text(job_id), "should be scheduled, but is not in rq:scheduled")
             elif letter == "w" and answer[4] == "0":
-                shelf.breaches.add(job_id.decode(), "should be deferred, but is not in rq:deferred")
+                shelf.breaches.add(encoding.text(job_id), "should be deferred, but is not in rq:deferred")
 
     def _members(self, key: str) -> Iterator[bytes]:
         """Members of a sorted set: each that stays there, and some that come and go."""

@@ -126,9 +126,11 @@ local STATUSES = {queued = true, started = true, deferred = true, scheduled = tr
   stopped = true, canceled = true, created = true}
 local SECONDS = {what = 'whole seconds', least = -1, most = 1e9}
 local COUNT = {what = 'a whole number', least = -1, most = MOST}
+local OURS = {least = 0, most = MOST}  -- what is none counts as missing
 local NUMBERS = {timeout = SECONDS, result_ttl = SECONDS, failure_ttl = SECONDS, ttl = SECONDS,
   success_callback_timeout = SECONDS, failure_callback_timeout = SECONDS, stopped_callback_timeout = SECONDS,
-  retries_left = COUNT, repeats_left = COUNT, cb_index = COUNT, cb_attempt = COUNT, cb_expires = COUNT}
+  retries_left = COUNT, repeats_left = COUNT, cb_index = OURS, cb_attempt = OURS,
+  cb_expires = OURS}
 
 -- Says what is wrong with a job; the first thing counts.
 local function malform(job, what)
@@ -141,7 +143,7 @@ local function malform_number(job, name, value)
   malform(job, name .. ': should be ' .. bounds.what .. most .. ', got ' .. shown(value))
 end
 
--- A hash without a status that there is; or no hash.
+-- A hash without a status that there is, or no hash. Where an id is found says what becomes of it, as in stock RQ.
 local function odd(id, job, reply)
   local key = job_key(id)
   if not reply then
@@ -152,7 +154,6 @@ local function odd(id, job, reply)
     malform(job, key .. ': should be a hash, is a ' .. kind_of(key))
     job.status = 'queued'
   elseif job.status or redis.call('EXISTS', key) == 1 then
-    malform(job, 'status: ' .. (job.status and 'should be one of RQ, got ' .. shown(job.status) or 'is missing'))
     local marks = redis.call('HMGET', key, 'cb_owner', 'cb_final')
     if not marks[2] then job.status = marks[1] and 'started' or 'queued' end
   end
@@ -207,7 +208,7 @@ local function load(id, fields)
         job[name] = value
       else
         job[name] = whole(value, bounds.least, bounds.most)
-        if not job[name] and value ~= '' then malform_number(job, name, value) end
+        if not job[name] and bounds.what and value ~= '' then malform_number(job, name, value) end
       end
     end
   end
@@ -276,6 +277,8 @@ local function make_room()
   for _, note in ipairs(notes) do look(note[2], TYPES[note[1]]) end
   for _, one in ipairs(records) do
     look(one[1], 'stream')
+    look(one.spec.ran, 'hash')
+    if one.fingerprint then look(one.spec.failures, 'hash') end
     if one.job then look(one.job, 'hash') end
   end
   for command, keys in pairs(pending) do
