@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cloudburst import config
@@ -26,6 +24,7 @@ from cloudburst.stack.interruption import interruptible
 from cloudburst.stack.lock import held
 from cloudburst.stack.paths import Paths, write_private
 from cloudburst.stack.plan import Plan, plan
+from cloudburst.stack.refusals import explained
 from cloudburst.stack.service import Service
 from cloudburst.stack.settings import PORT_FLAGS, PortChoice, Settings, Wishes, resolve
 
@@ -62,7 +61,7 @@ def up(environ: Mapping[str, str], stack: str, wishes: Wishes, say: Say) -> Star
     directory = config.stack_dir(environ, stack)
     paths = Paths(directory)
     provider = LocalProvider(directory.parent)
-    with _explained(), interruptible() as pause, held(paths.lock, say, pause, LOCK_WAIT_S):
+    with explained(), interruptible() as pause, held(paths.lock, say, pause, LOCK_WAIT_S):
         provider.create(stack)
         paths.make()
         before = state.read(paths)
@@ -107,7 +106,7 @@ def down(environ: Mapping[str, str], stack: str, say: Say, *, purge: bool = Fals
     if not nodes:
         return False
     # Interrupting a stop harms nothing: what is left is on record, and the next stop takes it.
-    with _explained(), held(paths.lock, say, time.sleep, LOCK_WAIT_S):
+    with explained(), held(paths.lock, say, time.sleep, LOCK_WAIT_S):
         there = state.read(paths)
         act = Act(LocalHost(environ), paths, say, time.sleep)
         # First, so that a client that starts now is told that there is no stack.
@@ -124,27 +123,6 @@ def down(environ: Mapping[str, str], stack: str, say: Say, *, purge: bool = Fals
             for node in nodes:
                 provider.remove(node)
     return bool(running or strays)
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Turn what the system refuses into StackError, with what helps against that."""
-    try:
-        yield
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        advice = next((text for numbers, text in _ADVICE if error.errno in numbers), "")
-        raise StackError(f"{where}{error.strerror or error}{advice}") from error
-
-
-_ELSEWHERE = "CLOUDBURST_HOME chooses another place for stacks"
-_ADVICE = (
-    ({errno.EACCES, errno.EPERM, errno.EROFS}, f": it has to be yours to write; {_ELSEWHERE}"),
-    ({errno.ENOSPC, errno.EDQUOT}, f": make room on that disk; {_ELSEWHERE}"),
-    ({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP}, f": {_ELSEWHERE}"),
-    ({errno.EMFILE, errno.ENFILE}, ": allow more open files (ulimit -n 4096)"),
-    ({errno.EAGAIN, errno.ENOMEM}, ": this machine has no room for more processes: end some of them"),
-)
 
 
 def _settings(wishes: Wishes, last: Settings | None, there: Facts, *, standard: bool) -> Settings:

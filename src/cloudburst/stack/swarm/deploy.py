@@ -17,6 +17,7 @@ from cloudburst.hosts.ssh import SshHost
 from cloudburst.model import Endpoints
 from cloudburst.stack.lock import held
 from cloudburst.stack.paths import read_text, write_private
+from cloudburst.stack.refusals import explained
 from cloudburst.stack.swarm import (
     certificates,
     compose,
@@ -131,19 +132,6 @@ def reached(
         yield runner, hosts
     finally:
         runner.close()
-
-
-@contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Turn what the disk refuses into StackError."""
-    try:
-        yield
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise StackError(
-            f"{where}{error.strerror or error}: the stack's directory must be yours and its disk not full; "
-            "CLOUDBURST_HOME chooses another place"
-        ) from error
 
 
 def read(runner: Runner, stack: str) -> dict[str, MachineFacts]:

@@ -12,6 +12,7 @@ from cloudburst.commands import docker, firewall, machine
 from cloudburst.commands.command import Command
 from cloudburst.errors import CloudburstError, CommandError, ConfigError, StackError
 from cloudburst.stack.lock import held
+from cloudburst.stack.refusals import explained
 from cloudburst.stack.swarm import compose, deploy, machines
 from cloudburst.stack.swarm.facts import MachineFacts
 from cloudburst.stack.swarm.runner import Runner, Say
@@ -35,7 +36,7 @@ def down(environ: Mapping[str, str], stack: str, say: Say, *, purge: bool) -> Re
     """
     paths, settings = deploy.known(environ, stack)
     with (
-        deploy.explained(),
+        explained(),
         held(paths.lock, say, time.sleep, deploy.LOCK_WAIT_S),
         deploy.reached(environ, paths, settings, say) as (runner, _hosts),
     ):

@@ -13,6 +13,7 @@ from cloudburst.commands import services_of_swarm as commands
 from cloudburst.commands import volumes
 from cloudburst.errors import StackError
 from cloudburst.hosts.host import Host
+from cloudburst.stack.refusals import explained
 from cloudburst.stack.swarm import deploy, operator
 
 COMMAND_S = 60.0
@@ -118,7 +119,7 @@ class Site:
 def opened(environ: Mapping[str, str], stack: str, say: Callable[[str], None]) -> Iterator[Site]:
     """A stack that was deployed from here. Raises ConfigError when there is none of that name."""
     paths, settings = deploy.known(environ, stack)
-    with deploy.explained(), deploy.reached(environ, paths, settings, say) as (_runner, hosts):
+    with explained(), deploy.reached(environ, paths, settings, say) as (_runner, hosts):
         yield Site(
             stack=stack,
             master=hosts[0],
