@@ -164,7 +164,7 @@ def uids(environ: Environ, name: str) -> range:
     text = environ.get(name, "")
     if not text:
         return range(0)
-    match = re.fullmatch(r"(\d+)-(\d+)", text)
+    match = re.fullmatch(r"([0-9]{1,10})-([0-9]{1,10})", text)
     first, last = (int(part) for part in match.groups()) if match else (0, 0)
     if not 1000 <= first < last < 2**31:
         raise ConfigError(f"{name}: should be two numbers from 1000 on, such as 20000-29999, got {text!r}")

@@ -82,6 +82,7 @@ def test_a_python_file_has_an_iterable_or_a_function_of_one_and_may_import_its_n
         ("j.py:jobs", "jobs = []\nfoo(\n", "j.py:jobs: SyntaxError: '(' was never closed (j.py, line 2)"),
         ("j.py:jobs", "import nympy\n", "line 1: ModuleNotFoundError: No module named 'nympy'"),
         ("j.py:jobs", "def jobs():\n  yield {}\n  1 / 0\n", "line 3: ZeroDivisionError: division by zero"),
+        ("j.py:jobs", "import sys\nsys.exit()\n", "j.py:jobs: line 2: SystemExit"),
         ("j.py", "jobs = []\n", "say which iterable in it, such as j.py:jobs"),
         ("k.py:jobs", "", "k.py:jobs: no such Python file"),
         ("k.jsonl", "", "k.jsonl: cannot be read (No such file or directory)"),

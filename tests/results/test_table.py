@@ -362,6 +362,14 @@ def test_json_lines_name_the_payload_of_each_record():
     assert [json.loads(line)["payload"] for line in file.getvalue().splitlines()] == ["a", None]
 
 
+def test_a_time_that_no_clock_says_is_none(tmp_path):
+    for started_at in (1e30, -1e30, float("inf"), float("nan")):
+        records = [record(0, {}, 1, started_at=started_at), record(1, {}, 2)]
+
+        assert results(*records).to_frame()["started_at"].isna().tolist() == [True, False]
+        assert parquet(tmp_path, *records).num_rows == len(csv_lines(*records)) - 1 == 2
+
+
 def deep(levels: int) -> list[Any]:
     value: list[Any] = [7]
     for _ in range(levels - 1):

@@ -69,6 +69,19 @@ def test_flags_become_a_command_of_the_stack(checkout: Path, said: list[str], as
     assert run(checkout, *said) == ["stack", *asked]
 
 
+def test_what_another_python_needs_does_not_reach_ours(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "click.py").write_text("raise SystemExit('a stranger')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONHOME", "/nowhere")
+    (checkout / ".venv/bin/cloudburst").write_text(
+        '#!/bin/sh\nenv | grep ^PYTHONH || echo none; echo "${PYTHONPATH-none}"\n'
+    )
+
+    assert run(checkout, "--local", "--status") == ["none", "none"]
+
+
 @pytest.mark.parametrize("said", [[], ["-h"], ["--local", "--help"]])
 def test_help_needs_no_environment(tmp_path: Path, said: list[str]) -> None:
     shutil.copy(REPOSITORY / "buildstack.sh", tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -29,6 +30,7 @@ from cloudburst.stack import local, probes, records
 from cloudburst.stack.local import Started
 from cloudburst.stack.paths import Paths, read_text
 from cloudburst.stack.records import SERVICES
+from cloudburst.stack.refusals import explained
 from cloudburst.stack.settings import Wishes
 from cloudburst.stack.status import StackStatus
 from cloudburst.stack.status import status as read_status
@@ -502,6 +504,36 @@ def test_a_damaged_queue_is_not_started_and_whoever_starts_it_is_told_what_to_do
     )
     assert file.stat().st_size == 618
     assert stack.pids() == {}
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (
+            errno.EACCES,
+            "Permission denied: it has to be yours to write; CLOUDBURST_HOME chooses another place",
+        ),
+        (errno.ENOSPC, "No space left on device: make room on that disk; CLOUDBURST_HOME chooses another"),
+        (errno.EMFILE, "Too many open files: allow more open files (ulimit -n 4096)"),
+        (errno.ENOMEM, "Cannot allocate memory: this machine has no room for more processes"),
+        (errno.ENOTDIR, "Not a directory: it is in the way; CLOUDBURST_HOME chooses another place"),
+        (errno.EHOSTUNREACH, "No route to host"),
+    ],
+)
+def test_what_the_system_refuses_is_told_with_what_helps_against_that(number: int, says: str) -> None:
+    with pytest.raises(StackError) as caught, explained():
+        raise OSError(number, os.strerror(number), "/some/file")
+
+    assert str(caught.value).startswith(f"/some/file: {says}")
+
+
+def test_services_do_not_start_with_the_packages_of_another_python(stack: Stack, tmp_path: Path) -> None:
+    environ = {**stack.environ, "PYTHONPATH": str(tmp_path), "PYTHONHOME": "/nowhere", "PYTHONUTF8": "1"}
+
+    kept = local._service_environ(environ, stack.paths)
+
+    assert {"PYTHONPATH", "PYTHONHOME"}.isdisjoint(kept)
+    assert kept["PYTHONUTF8"] == "1"
 
 
 def test_a_service_that_dies_at_start_shows_its_last_words_and_takes_the_others_with_it(stack: Stack) -> None:

@@ -38,7 +38,7 @@ def ignored_in(directory: Path) -> Ignored:
 
 def _patterns(path: Path) -> list[re.Pattern[str]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         return []
     except UnicodeDecodeError as error:

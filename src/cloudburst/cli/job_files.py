@@ -122,7 +122,7 @@ def _explained(source: str, path: Path) -> Iterator[None]:
     """Report what the user's code raises in one line that says where."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
         where = f"line {lines[-1]}: " if lines else ""

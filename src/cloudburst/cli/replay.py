@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 
 import click
 
-from cloudburst import config
+from cloudburst import config, nested
 from cloudburst.cli.options import is_verbose, stack_option
 from cloudburst.console import echo
 from cloudburst.ensemble import Stack
@@ -63,7 +62,7 @@ def replay(job_id: str, debug: bool, keep: bool, stack_name: str | None) -> None
     _say(replaying.compared(job.record, here))
     if here.state == "failed":
         sys.exit(EXIT_FAILED)
-    echo(json.dumps(here.value))
+    echo(nested.dumps(here.value))
 
 
 def _introduce(made: Reproduction) -> None:

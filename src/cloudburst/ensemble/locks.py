@@ -46,14 +46,14 @@ def of_payload(store: FileStore, digest: str) -> str:
         _unpack(store, digest, unpacked)
         own = unpacked / "Pipfile.lock"
         if own.is_file():
-            return own.read_text(encoding="utf-8")
+            return own.read_text(encoding="utf-8", errors="replace")
         if not store.exists(names.stored_lock(digest)):
             raise PayloadError(
                 f"payload {digest:.12} brings no Pipfile.lock, and none has been made yet: the first worker "
                 "that gets a job with it makes one; ask again then"
             )
         store.get(names.stored_lock(digest), made)
-        return made.read_text(encoding="utf-8")
+        return made.read_text(encoding="utf-8", errors="replace")
 
 
 def _unpack(store: FileStore, digest: str, target: Path) -> None:

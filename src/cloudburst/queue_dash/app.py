@@ -63,7 +63,7 @@ def _refuse_nonsense() -> tuple[str, int] | None:
     if (
         asked["instance_number"] == 0
         and asked["registry_name"] in REGISTRIES
-        and all(str(asked[name]).isdecimal() and int(asked[name]) > 0 for name in ("per_page", "page"))
+        and all(re.fullmatch("[1-9][0-9]{0,6}", str(asked[name])) for name in ("per_page", "page"))
         and re.fullmatch(r"[\w-]+", str(asked["job_id"]))
     ):
         return None

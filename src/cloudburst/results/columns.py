@@ -105,8 +105,15 @@ def after(record: JobRecord, name: str) -> Any:
     if name == PAYLOAD:
         return record.payload or None
     if name == "started_at":
-        return datetime.fromtimestamp(record.started_at, UTC) if record.started_at else None
+        return _moment(record.started_at)
     return getattr(record, name)
+
+
+def _moment(unix_s: float) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(unix_s, UTC) if unix_s else None
+    except (ValueError, OverflowError, OSError):  # no clock says so
+        return None
 
 
 def _learn(seen: dict[str, _Seen], values: Mapping[str, Any], index: int) -> None:

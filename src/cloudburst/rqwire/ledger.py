@@ -196,7 +196,9 @@ class Ledger:
             queues.add(encoding.name(key).removeprefix("rq:queue:"))
         shelves = {
             queue: _Shelf(
-                queue, {book.encoding.named(ensemble): book for book in books if book.queue == queue}, whole=True
+                queue,
+                {encoding.named(book.ensemble): book for book in books if book.queue == queue},
+                whole=True,
             )
             for queue in sorted(queues)
         }

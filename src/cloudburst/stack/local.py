@@ -22,8 +22,9 @@ from cloudburst.stack.act import Act, Say
 from cloudburst.stack.facts import Facts
 from cloudburst.stack.interruption import interruptible
 from cloudburst.stack.lock import held
-from cloudburst.stack.paths import Paths, explained, write_private
+from cloudburst.stack.paths import Paths, write_private
 from cloudburst.stack.plan import Plan, plan
+from cloudburst.stack.refusals import explained
 from cloudburst.stack.service import Service
 from cloudburst.stack.settings import PORT_FLAGS, PortChoice, Settings, Wishes, resolve
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from cloudburst.errors import StackError
 
 SUBDIRECTORIES = ("secrets", "run", "logs", "redis", "files", "points", "worker")
 
@@ -85,24 +82,3 @@ def naming(path: Path) -> Iterator[None]:
         if not error.filename:
             error.filename = str(path)
         raise
-
-
-_ELSEWHERE = "CLOUDBURST_HOME chooses another place for stacks"
-_ADVICE = (
-    ({errno.EACCES, errno.EPERM, errno.EROFS}, f": it has to be yours to write; {_ELSEWHERE}"),
-    ({errno.ENOSPC, errno.EDQUOT}, f": make room on that disk; {_ELSEWHERE}"),
-    ({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP}, f": {_ELSEWHERE}"),
-    ({errno.EMFILE, errno.ENFILE}, ": allow more open files (ulimit -n 4096)"),
-    ({errno.EAGAIN, errno.ENOMEM}, ": this machine has no room for more processes: end some of them"),
-)
-
-
-@contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Turn what the system refuses into StackError, with the file, its reason, and what helps."""
-    try:
-        yield
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        advice = next((text for numbers, text in _ADVICE if error.errno in numbers), "")
-        raise StackError(f"{where}{error.strerror or error}{advice}") from error

@@ -85,7 +85,7 @@ def _configured(tools: Tools, scratch: Path) -> dict[str, str]:
     if tools.run(command, said, stdout=output) != 0:
         log.warning("pip's configuration cannot be read, going on without it: %s", tail(said))
         return {}
-    return pip_variables(output.read_text(encoding="utf-8"))
+    return pip_variables(output.read_text(encoding="utf-8", errors="replace"))
 
 
 def pip_variables(listed: str) -> dict[str, str]:

@@ -36,6 +36,22 @@ class Lock:
 
     text: str
 
+    @classmethod
+    def stored(cls, data: bytes) -> Lock:
+        """One that was made for a payload and kept here or in the file store (PayloadError: damaged)."""
+        return cls(read_lock(data)[0])
+
+    @classmethod
+    def kept(cls, path: Path) -> Lock | None:
+        """The same from a file of this node; None when it is not there, or damaged."""
+        try:
+            return cls.stored(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except PayloadError as error:
+            log.warning("%s is damaged, making it again: %s", path, error)
+            return None
+
     @property
     def packages(self) -> dict[str, Any]:
         """What is installed: everything but development packages."""
@@ -170,12 +186,13 @@ def local_lock(pipfile: Pipfile, interpreter: Interpreter, locks_dir: Path, tool
         return own
     path = locks_dir / f"{lock_key(pipfile, interpreter)}.lock"
     with tools.exclusively(path.with_suffix(".flock"), "this Pipfile.lock") as held:
-        if not path.exists():
+        lock = Lock.kept(path)
+        if lock is None:
             lock = make_lock(pipfile, interpreter, path.with_suffix(".draft"), tools, held)
             draft = path.with_suffix(".new")
             draft.write_text(lock.text, encoding="utf-8")
             draft.replace(path)
-    return Lock(path.read_text(encoding="utf-8"))
+    return lock
 
 
 def _verified(pipfile: Pipfile, data: bytes, locks_dir: Path, tools: Tools) -> Lock:

@@ -98,7 +98,7 @@ def complete(environments_dir: Path, digest: str, interpreter: Interpreter) -> E
         )
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         log.warning("%s is damaged: making the environment again", directory / _COMPLETE)
         return None
     if not found.python.exists():  # the interpreter it was made from has gone; another may have its version

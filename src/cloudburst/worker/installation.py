@@ -92,9 +92,10 @@ class Installation:
     def _forget_logins(self) -> None:
         """Where a package came from is noted beside it (PEP 610), with the password if there was one."""
         for note in self._site_packages.glob("*.dist-info/direct_url.json"):
-            text = note.read_text(encoding="utf-8")
+            text = note.read_text(encoding="utf-8", errors="surrogateescape")
             note.unlink()  # it may be a link into the cache
-            note.write_text(mask(text, self.tools.secrets), encoding="utf-8")
+            masked = mask(text, self.tools.secrets)
+            note.write_text(masked, encoding="utf-8", errors="surrogateescape")
 
     def _compile(self, tools: Tools) -> None:
         tools.note("compiling the installed packages")

@@ -101,7 +101,7 @@ def _ask(python: Path, environ: Mapping[str, str]) -> Interpreter | None:
             env=dict(environ),
         )
         path, version, platform = json.loads(answer.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
+    except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
         log.debug("%s is not a Python that runs: %s", python, error)
         return None
     return Interpreter(Path(path), version, platform)

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from cloudburst import names
-from cloudburst.errors import FileStoreError
+from cloudburst.errors import FileStoreError, PayloadError
 from cloudburst.filestore.client import FileStore
 from cloudburst.rqwire.builds import Builds, Lease
 from cloudburst.worker import dependencies
@@ -37,8 +37,9 @@ class Locking:
         if own is not None:
             return own
         here = self._dir / f"{payload}.used"
-        if here.exists():
-            return Lock(here.read_text(encoding="utf-8"))
+        kept = Lock.kept(here)
+        if kept is not None:
+            return kept
         key = dependencies.lock_key(pipfile, interpreter)
 
         def keep(lock: Lock) -> Lock:
@@ -70,19 +71,15 @@ class Locking:
     def _read(self, name: str) -> Lock | None:
         try:
             contents = self._store.read(name)
-            if contents is None:
-                return None
-            lock = Lock(contents.decode())
-            lock.identity()
+            return None if contents is None else Lock.stored(contents)
         except FileStoreError as error:
             if out_of_reach(error):
                 raise
             log.warning("%s", error)
             return None
-        except (ValueError, AttributeError) as error:
+        except PayloadError as error:
             log.warning("%s in the file store is damaged, making it again: %s", name, error)
             return None
-        return lock
 
     def _share(self, payload: str, key: str, lock: Lock, lease: Lease | None) -> bool:
         """Store it, and end the lease; whether others have it now."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from cloudburst import nested
 from cloudburst.config import WorkerConfig
 from cloudburst.errors import EnsembleError, PayloadError
 from cloudburst.model import Endpoints, JobRecord
@@ -96,8 +97,11 @@ def replay(
             if status in {foreground.LEFT, -signal.SIGINT}:
                 raise KeyboardInterrupt
             return Replayed("failed", error=ending(status, for_memory=False), client_points=sink.points)
-        told = json.loads(answer.read_text())
-        return Replayed(**told, client_points=sink.points)
+        try:  # the job might have written it
+            return Replayed(**nested.loads(answer.read_bytes()), client_points=sink.points)
+        except (ValueError, TypeError) as error:
+            broken = f"what the function's process has left cannot be read: {error}"
+            return Replayed("failed", error=broken, client_points=sink.points)
 
 
 def _executor_environ(
@@ -127,7 +131,7 @@ def _job_environ(job: KnownJob, scratch: Path) -> dict[str, str]:
         "CLOUDBURST_REPLAY": "1",
     }
     if job.meta:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             found["CLOUDBURST_JOB_META"] = json.dumps(json.loads(job.meta))
     return found | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
 

@@ -90,7 +90,7 @@ def _lock(
         return dependencies.local_lock(pipfile, interpreter, locks_dir, tools)
     fetched = locks_dir / f"{pipfile.payload.name}.lock"
     store.get(name, fetched)
-    return Lock(fetched.read_text(encoding="utf-8"))
+    return Lock.stored(fetched.read_bytes())
 
 
 def _environment(recipe: Recipe, store: FileStore, environments_dir: Path, tools: Tools) -> Environment:

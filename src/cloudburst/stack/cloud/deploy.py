@@ -19,7 +19,7 @@ from cloudburst.stack.cloud.quantities import rate
 from cloudburst.stack.cloud.settings import Settings, Wishes, name_flag, resolve
 from cloudburst.stack.cloud.swarm import Swarm, SwarmOfMachines
 from cloudburst.stack.lock import held
-from cloudburst.stack.paths import explained
+from cloudburst.stack.refusals import explained
 from cloudburst.stack.swarm.deploy import Deployed
 from cloudburst.stack.swarm.runner import Say
 from cloudburst.stack.swarm.settings import Wishes as SwarmWishes

@@ -16,7 +16,7 @@ from cloudburst.stack.cloud.paths import CloudPaths
 from cloudburst.stack.cloud.settings import known
 from cloudburst.stack.cloud.swarm import Swarm, SwarmOfMachines
 from cloudburst.stack.lock import held
-from cloudburst.stack.paths import explained
+from cloudburst.stack.refusals import explained
 from cloudburst.stack.swarm.runner import Say
 
 

@@ -16,7 +16,8 @@ from cloudburst.hosts.local import LocalHost
 from cloudburst.hosts.ssh import SshHost
 from cloudburst.model import Endpoints
 from cloudburst.stack.lock import held
-from cloudburst.stack.paths import explained, read_text, write_private
+from cloudburst.stack.paths import read_text, write_private
+from cloudburst.stack.refusals import explained
 from cloudburst.stack.swarm import (
     certificates,
     compose,

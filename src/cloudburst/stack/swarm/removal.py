@@ -12,7 +12,7 @@ from cloudburst.commands import docker, firewall, machine
 from cloudburst.commands.command import Command
 from cloudburst.errors import CloudburstError, CommandError, ConfigError, StackError
 from cloudburst.stack.lock import held
-from cloudburst.stack.paths import explained
+from cloudburst.stack.refusals import explained
 from cloudburst.stack.swarm import compose, deploy, machines
 from cloudburst.stack.swarm.facts import MachineFacts
 from cloudburst.stack.swarm.runner import Runner, Say

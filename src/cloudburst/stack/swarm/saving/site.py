@@ -13,7 +13,7 @@ from cloudburst.commands import services_of_swarm as commands
 from cloudburst.commands import volumes
 from cloudburst.errors import StackError
 from cloudburst.hosts.host import Host
-from cloudburst.stack.paths import explained
+from cloudburst.stack.refusals import explained
 from cloudburst.stack.swarm import deploy, operator
 
 COMMAND_S = 60.0
