@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cloudburst.errors import FileStoreError
-from cloudburst.filestore.client import FileStore
+from cloudburst.filestore.client import RESUMABLE_BYTES, FileStore
 from tests.conftest import free_port
 from tests.filestore.conftest import TOKEN, BreakingLink, FileStoreProcess
 from tests.wait import wait_until
@@ -320,3 +321,22 @@ def test_importing_the_client_does_not_import_the_server() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"starlette", "uvicorn", "python_multipart", "anyio", "pandas"} & set(modules)
+
+
+@pytest.mark.parametrize("offset", ["", "many", "-1", "1_0", "9" * 30, "٣"])
+def test_a_number_that_is_none_is_not_believed(offset: str) -> None:
+    class Stranger(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(404 if self.path.startswith("/files") else 200)
+            self.send_header("Upload-Offset", offset.encode().decode("latin-1"))
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        store = FileStore(f"http://127.0.0.1:{server.server_port}", TOKEN)
+        with pytest.raises(FileStoreError, match="not a file store"):
+            store.put("f", b"x" * RESUMABLE_BYTES)
+        server.shutdown()

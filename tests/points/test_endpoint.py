@@ -297,6 +297,16 @@ def test_sigterm_ends_it_with_0_within_seconds_even_when_a_client_hangs(endpoint
         assert endpoint.process.wait(5) == 0
 
 
+def test_no_line_of_the_log_can_be_forged(endpoint):
+    endpoint.start()
+    status, _ = endpoint.ask(
+        "POST", "/api/v2/write?org=x%0A2026-01-01T00%3A00%3A00Z%20ERROR%20forged&bucket=b", b""
+    )
+    assert status == 404
+    wait_until(lambda: "forged" in endpoint.log.read_text(), 20, "the refusal to be logged")
+    assert not any(line.startswith("2026-01-01T00:00:00Z") for line in endpoint.log.read_text().splitlines())
+
+
 def test_no_token_is_in_the_log(endpoint):
     endpoint.start()
     endpoint.write("m v=1 1")

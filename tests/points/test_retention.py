@@ -16,7 +16,9 @@ def test_a_retention_is_read(text, seconds):
     assert retention_s(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "d", "90", "-1d", "1.5d", "90 days", "30m", "59s"])
+@pytest.mark.parametrize(
+    "text", ["", "d", "90", "-1d", "1.5d", "90 days", "30m", "59s", "9" * 5000 + "d", "٩٠d"]
+)
 def test_what_is_no_retention_is_refused(text):
     with pytest.raises(ConfigError, match="CLOUDBURST_RETENTION: should be"):
         retention_s(text)

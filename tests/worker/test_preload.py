@@ -60,7 +60,9 @@ class Seen:
         self._versions = 0
 
     def start(self) -> subprocess.Popen[bytes]:
-        self.worker = self.stack.worker(PIP_INDEX_URL=self._index.url, MARKS=str(self._marks))
+        self.worker = self.stack.worker(
+            PIP_INDEX_URL=self._index.url, MARKS=str(self._marks), CLOUDBURST_JOB_VARIABLES="MARKS"
+        )
         return self.worker
 
     def version(self, settings: str = PRELOAD, basin: str = "1.0") -> str:

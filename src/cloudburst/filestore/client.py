@@ -144,7 +144,7 @@ class FileStore:
     def _offset(self, name: str, sha256: str) -> int:
         path = self._connection.path(name, folder="uploads")
         with self._connection.ask("HEAD", path, headers={"X-Content-SHA256": sha256}) as answer:
-            return int(self._connection.header(answer, "Upload-Offset"))
+            return self._connection.size(answer, "Upload-Offset")
 
     def _send(self, name: str, rest: Rest, sha256: str) -> None:
         headers = {"X-Content-SHA256": sha256, "Content-Range": rest.content_range}
@@ -171,7 +171,7 @@ class FileStore:
                 f"{name!r} has other contents in the file store than expected (SHA-256 {version} instead of "
                 f"{expected}): it was replaced"
             )
-        coming_bytes = int(self._connection.header(answer, "Content-Length"))
+        coming_bytes = self._connection.size(answer, "Content-Length")
         arrival.begin(version, coming_bytes, is_rest=answer.status_code == 206)
         with self._connection.failures():
             for block in answer.iter_content(ARRIVING_BYTES):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import quote, urlsplit
@@ -93,6 +94,13 @@ class Connection:
             return str(answer.headers[name])
         except KeyError:
             raise self.foreign() from None
+
+    def size(self, answer: requests.Response, name: str) -> int:
+        """The bytes that the header of that name counts, as every file store does (else FileStoreError)."""
+        text = self.header(answer, name)
+        if not re.fullmatch(r"[0-9]{1,18}", text):
+            raise self.foreign()
+        return int(text)
 
     def foreign(self) -> FileStoreError:
         """The error for an answer that no file store gives."""

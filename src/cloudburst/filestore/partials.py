@@ -145,7 +145,7 @@ class Partials:
 
     def _give_up_old(self) -> None:
         for path in self._storage.partials.iterdir():
-            if path not in self._active and path.stat().st_mtime < time.time() - KEPT_S:
+            if path not in self._active and 0 < _changed_at(path) < time.time() - KEPT_S:
                 log.info("giving up a resumable upload to which nothing was added for a day")
                 path.unlink(missing_ok=True)
                 self._hashers.pop(path, None)
@@ -159,3 +159,11 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _changed_at(path: Path) -> float:
+    """Unix time; 0 if it is complete, and gone, meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -48,13 +48,18 @@ def answer(
     return JSONResponse({"code": code, "message": message, **facts}, status, headers)
 
 
+def _in_one_line(error: Exception) -> str:
+    """It quotes what was sent, and no line of the log must be forged by that."""
+    return " ".join(str(error).splitlines())
+
+
 def _refused(request: Request, error: Refusal) -> Response:
-    log.info("%s %s: %d %s", request.method, request.url.path, error.status, error)
+    log.info("%s %s: %d %s", request.method, request.url.path, error.status, _in_one_line(error))
     return answer(error.status, str(error), error.headers)
 
 
 def _malformed(request: Request, error: LineError) -> Response:
-    log.info("%s %s: 400 %s", request.method, request.url.path, error)
+    log.info("%s %s: 400 %s", request.method, request.url.path, _in_one_line(error))
     return answer(400, str(error), line=error.line, err=error.reason)
 
 

@@ -14,7 +14,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 def retention_s(text: str) -> int:
     """Seconds in ``90d``, ``12h``, ``52w``; 0, for ever, in ``0`` and ``0s``. Raises ConfigError."""
-    found = re.fullmatch(r"(\d+)([smhdw]?)", text)
+    found = re.fullmatch(r"([0-9]{1,9})([smhdw]?)", text)
     if not found or (not found[2] and int(found[1])):
         raise ConfigError(
             f"CLOUDBURST_RETENTION: should be a number with s, m, h, d or w, such as 90d, got {text!r}"

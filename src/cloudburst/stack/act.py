@@ -24,6 +24,7 @@ PREPARE_S = 600.0
 LOG_LIMIT_BYTES = 20 * 1024 * 1024
 """A log that is larger when its service starts makes room; the one before it is kept."""
 
+LOG_LAST_BYTES = 64 * 1024
 LOG_LINES = 12
 """Shown of the log of a service that dies at start."""
 
@@ -156,7 +157,7 @@ def _died(name: str, exit_code: int | None, log: Path, offset: int) -> str:
 
 def _last_lines(log: Path, offset: int) -> str:
     with log.open("rb") as file:
-        file.seek(offset)
+        file.seek(max(offset, log.stat().st_size - LOG_LAST_BYTES))
         lines = file.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
     shown = "".join(f"\n  {line}" for line in lines) or "\n  (it wrote nothing)"
     return f"; the end of {log}:{shown}"

@@ -66,9 +66,9 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Contents of the file, "" if it is not there."""
+    """Contents of the file, "" if it is not there. What is no text in it fails to parse, and is told then."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return ""
 

@@ -58,7 +58,7 @@ def redis_server(url: str, pid: int) -> bool:
             info = connected.info()
         except redis.RedisError:
             return False
-    return int(info["process_id"]) == pid and not int(info["loading"])
+    return bool(info.get("process_id") == pid and not info.get("loading"))
 
 
 def worker(url: str, pid: int) -> bool:

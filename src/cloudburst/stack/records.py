@@ -53,10 +53,14 @@ def _parse(service: str, text: str, source: str) -> Record | None:
         raw = json.loads(text)
         return Record(
             service=service,
-            process=Process(**raw["process"]),
+            process=Process(
+                pid=int(raw["process"]["pid"]),
+                started_at=float(raw["process"]["started_at"]),
+                born_s=float(raw["process"]["born_s"]),
+            ),
             grace_s=float(raw["grace_s"]),
             settings={str(key): str(value) for key, value in raw["settings"].items()},
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         log.warning("%s: broken pid file (%r)", source, error)
         return None
