@@ -1,9 +1,9 @@
 """A job's random numbers depend on the job alone: on the seed of its ensemble, its index, and nothing else.
 
-Before the function is called, these get their state from the two: the global generators of ``random`` and of
-NumPy; the generators that lie in the payload's modules, each by its name; and what NumPy takes from the
-operating system where a generator is made without a seed. So jobs differ, and a retry, a replay, another
-order of jobs or number of slots give the same numbers.
+Before the function is called, these get their state from the two: the global generators of ``random``, of
+NumPy and of the C library; the generators that lie in the payload's modules, each by its name; and what NumPy
+takes from the operating system where a generator is made without a seed. So jobs differ, and a retry, a
+replay, another order of jobs or number of slots give the same numbers.
 
 While a module of the payload is imported they all depend on its name alone, since it is imported once for
 many jobs; afterwards they are as they were before.
@@ -23,6 +23,7 @@ import struct
 import sys
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
+from .lifelines import libc
 from .payload import Payload
 
 SCANNED = 200
@@ -118,6 +119,9 @@ class Seeds:
     def _set_globals(self) -> None:
         random.seed(self._state("random"))
         self._set_legacy()
+        with contextlib.suppress(Exception):  # where there is no ctypes
+            libc().srand(self._state("C") & 0xFFFFFFFF)
+            libc().srand48(self._state("C") & 0x7FFFFFFF)
 
     def _set_legacy(self) -> None:
         mtrand: Any = sys.modules.get(_GLOBAL)

@@ -187,6 +187,21 @@ def _set_numpy_errors(was: Dict[str, str]) -> None:
     sys.modules["numpy"].seterr(**was)
 
 
+def _figures() -> List[int]:
+    """Numbers of those that pyplot keeps until they are closed; the next job would draw into the last one."""
+    return list(_pyplots())
+
+
+def _set_figures(was: List[int]) -> None:
+    for number in set(_pyplots()) - set(was):
+        sys.modules["matplotlib._pylab_helpers"].Gcf.destroy(number)
+
+
+def _pyplots() -> Any:
+    keeper = getattr(sys.modules.get("matplotlib._pylab_helpers"), "Gcf", None)
+    return getattr(keeper, "figs", ())
+
+
 class State(NamedTuple):
     """One thing that a job can change for the next."""
 
@@ -226,6 +241,7 @@ STATE = [
         lambda was: decimal.setcontext(decimal.Context(*was)),
     ),
     State("NumPy's errors", _numpy_errors, _set_numpy_errors),
+    State("pyplot's figures", _figures, _set_figures),
     State("start method of multiprocessing", _start_methods, _set_start_methods),
     State("event loop", _event_loop, _set_event_loop),
     State("priority", lambda: os.getpriority(0, 0), lambda was: os.setpriority(0, 0, was)),
