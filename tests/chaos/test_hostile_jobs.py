@@ -13,6 +13,8 @@ from tests.chaos import hostile_hashes, hostile_jobs, ledger
 from tests.chaos.world import Run, Worker, World, left_behind
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT_S = 8
 MARK = f"{95_000 + os.getpid()}.5"
 

@@ -12,6 +12,8 @@ from tests.chaos.proxy import AFTER, ANSWERED, BEFORE, Call
 from tests.chaos.world import Run, Worker, World
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.slow
+
 JOBS = 6
 
 LEASE_S = 2

@@ -18,6 +18,8 @@ from tests.chaos.proxy import BEFORE
 from tests.chaos.world import LEASE_S, World
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def pause_for_two_leases(world, paused, survivor, run):
     """The job is run elsewhere meanwhile; the records that there are before the worker goes on."""

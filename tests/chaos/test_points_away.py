@@ -11,6 +11,8 @@ from tests.chaos.world import Run, Worker, World
 from tests.points.misbehaving import Misbehaving, Write
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.slow
+
 JOBS = 60
 POINTS = 3
 

@@ -12,6 +12,8 @@ from tests.chaos.proxy import BEFORE
 from tests.chaos.world import LEASE_S, World
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def append_only_file(world: World) -> Path:
     """The file that Redis appends to: one before version 7, the last part of several from then on."""

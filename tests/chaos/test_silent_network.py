@@ -11,6 +11,8 @@ from tests.chaos.proxy import ANY, BEFORE
 from tests.chaos.world import LEASE_S, RESTART_S, World, alive
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.slow
+
 SILENT_S = 9
 """Longer than a lease, and than a worker waits for an answer."""
 

@@ -13,6 +13,8 @@ from tests.chaos.world import Run, Worker, World
 from tests.points.misbehaving import Misbehaving, Write
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.slow
+
 SCRIPT_PHASES = [
     pytest.param("claim", BEFORE, id="claiming"),
     pytest.param("claim", ANSWERED, id="claimed, not told"),

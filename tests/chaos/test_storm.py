@@ -7,6 +7,8 @@ import pytest
 from tests.chaos.storm import MAX_ATTEMPTS, Storm
 from tests.chaos.world import World
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_storm_of_faults_loses_and_doubles_nothing(world: World, seed: int):

@@ -9,6 +9,8 @@ import pytest
 from cloudburst import names
 from tests.cli.shell import Shell, last_line
 
+pytestmark = pytest.mark.slow
+
 OWN, MADE = '{"default": {"numpy": {}}}\n', json.dumps({"default": {}, "made": True}) + "\n"
 
 

@@ -12,6 +12,8 @@ from rq.serializers import JSONSerializer
 from tests.cli.shell import Shell, last_line, odd_fails
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.slow
+
 WORKER = """
 import os
 

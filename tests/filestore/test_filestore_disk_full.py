@@ -11,6 +11,8 @@ import pytest
 
 from tests.filestore.conftest import FileStoreProcess
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 
 

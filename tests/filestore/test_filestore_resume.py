@@ -7,10 +7,13 @@ import os
 import time
 from collections.abc import Callable
 
+import pytest
 import requests
 
 from tests.filestore.conftest import FileStoreProcess
 from tests.wait import wait_until
+
+pytestmark = pytest.mark.slow
 
 MIB = 1024 * 1024
 CONTENTS = os.urandom(10 * MIB)

@@ -25,6 +25,7 @@ from tests.wait import wait_until
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(SSHD is None or shutil.which("ssh") is None, reason="OpenSSH is not installed"),
     pytest.mark.skipif(os.getuid() != 0, reason="sshd lets only root log in as another session"),
 ]

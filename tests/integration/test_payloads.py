@@ -15,6 +15,8 @@ from cloudburst.model import Endpoints
 from tests.integration.conftest import Shell, write_model
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.slow
+
 VERSION = """
 import time
 

@@ -20,6 +20,8 @@ from cloudburst.rqwire.connection import connect
 from tests.integration.conftest import BIN, Shell
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.slow
+
 WORKER = """
 import os, sys
 AHEAD = "wave" in sys.modules

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 
+import pytest
+
 from cloudburst import names
 from cloudburst.filestore.client import FileStore
 from tests.integration.conftest import write_model
 from tests.wait import wait_until
+
+pytestmark = pytest.mark.slow
 
 BROKEN = "def work(params):\n    return {'root': params['seed'] ** 0.5 / (params['seed'] - 2)}\n"
 MENDED = "def work(params):\n    return {'root': 0.0 if params['seed'] == 2 else 1.0}\n"

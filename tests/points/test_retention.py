@@ -7,6 +7,8 @@ import pytest
 from cloudburst.errors import ConfigError
 from cloudburst.points.retention import retention_s
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("text", "seconds"),

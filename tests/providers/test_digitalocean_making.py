@@ -17,6 +17,8 @@ from tests.digitalocean.fake import FakeDigitalOcean
 from tests.digitalocean.faults import Kind
 from tests.providers.conftest import KEY, Clock, Place
 
+pytestmark = pytest.mark.slow
+
 FLEET = Fleet("s", 3, allow=("203.0.113.7",))
 NAMES = ["s-1", "s-2", "s-3", "s-master"]
 EVERYTHING = [f"droplet {name}" for name in ("s-master", "s-1", "s-2", "s-3")] + [

@@ -14,6 +14,8 @@ from cloudburst.providers.digitalocean.provider import DigitalOcean
 from tests.digitalocean.fake import FakeDigitalOcean
 from tests.providers.conftest import ANOTHER_KEY, Clock, Place
 
+pytestmark = pytest.mark.slow
+
 
 def test_everything_is_removed_and_its_cost_is_told(slow: Place) -> None:
     slow.up(Fleet("s", 3))

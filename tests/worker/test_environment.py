@@ -22,6 +22,8 @@ from cloudburst.worker.tools import Tools
 from tests.wait import wait_until
 from tests.worker.package_index import PackageIndex, make_wheel
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parents[2] / "client" / "example"
 
 

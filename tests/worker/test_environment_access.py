@@ -27,6 +27,8 @@ from tests.certificates import Authority
 from tests.worker.forwarding_proxy import ForwardingProxy
 from tests.worker.package_index import PackageIndex, make_wheel
 
+pytestmark = pytest.mark.slow
+
 LOGIN = ("ada", "s3cr3t-t0ken")
 BUILD = {"CLOUDBURST_BUILD_PACKAGES_USER": LOGIN[0], "CLOUDBURST_BUILD_PACKAGES_TOKEN": LOGIN[1]}
 

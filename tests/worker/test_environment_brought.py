@@ -17,6 +17,8 @@ from cloudburst.worker import environment
 from cloudburst.worker.environment import Environment
 from tests.worker.package_index import PackageIndex, make_wheel
 
+pytestmark = pytest.mark.slow
+
 BACKEND = """
 import os, pathlib, zipfile
 HERE = pathlib.Path(__file__).parent

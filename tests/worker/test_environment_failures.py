@@ -19,6 +19,8 @@ from cloudburst.worker.dependencies import Lock
 from tests.worker.package_index import PackageIndex, make_sdist
 from tests.worker.test_environment_access import build, locked, payload
 
+pytestmark = pytest.mark.slow
+
 RAINFALL = '[packages]\nrainfall = "*"\n'
 
 

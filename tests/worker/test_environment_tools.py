@@ -15,6 +15,8 @@ from cloudburst.worker.diagnosis import reason
 from cloudburst.worker.tools import BuildStopped, Tools, tail
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tools() -> Tools:

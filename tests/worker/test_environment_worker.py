@@ -12,6 +12,8 @@ from tests.worker.conftest import MiniStack
 from tests.worker.package_index import PackageIndex, make_wheel
 from tests.worker.test_environment_access import locked, pipenv_lock
 
+pytestmark = pytest.mark.slow
+
 CODE = "import levee\n\ndef work(p):\n    return levee.VERSION\n"
 
 

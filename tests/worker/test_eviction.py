@@ -13,6 +13,8 @@ from tests.wait import wait_until
 from tests.worker import payload
 from tests.worker.conftest import MiniStack
 
+pytestmark = pytest.mark.slow
+
 LIMIT_GB = "0.004"
 DATA_BYTES = 1_500_000
 """Of each payload: two are below the limit, three are above it."""

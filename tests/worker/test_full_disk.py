@@ -12,6 +12,8 @@ import pytest
 from tests.wait import wait_until
 from tests.worker.conftest import MiniStack
 
+pytestmark = pytest.mark.slow
+
 MODULE = """
 import time
 from pathlib import Path

@@ -19,9 +19,13 @@ from tests.wait import wait_until
 from tests.worker import payload
 from tests.worker.conftest import MiniStack
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="giving processes other users needs root, on Linux"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        sys.platform != "linux" or os.geteuid() != 0,
+        reason="giving processes other users needs root, on Linux",
+    ),
+]
 
 WORKER_UID = 10001
 CAPABILITIES = ("setuid", "setgid", "setpcap", "kill", "chown", "dac_override", "fowner")

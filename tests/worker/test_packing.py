@@ -20,6 +20,8 @@ from cloudburst.worker.arriving import Arriving
 from cloudburst.worker.packing import Damaged
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def tree(directory: Path) -> dict[str, tuple]:
     """Everything below a directory: kind, mode, contents, and when it was changed to the second."""

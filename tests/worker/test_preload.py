@@ -25,6 +25,8 @@ from tests.worker.conftest import MiniStack
 from tests.worker.package_index import PackageIndex, make_wheel
 from tests.worker.test_executor import Running
 
+pytestmark = pytest.mark.slow
+
 BASIN = """
 import os, sys
 kind = [VERSION, os.environ["OMP_NUM_THREADS"], "wave" if "wave" in sys.modules else "-"]

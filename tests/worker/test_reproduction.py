@@ -7,6 +7,8 @@ import pytest
 from cloudburst.model import Provenance
 from cloudburst.worker.reproduction import differences
 
+pytestmark = pytest.mark.slow
+
 HERE = Provenance("p", "here", "3.11.7", "linux-x86_64", "0.1.0")
 
 

@@ -29,6 +29,8 @@ from tests.wait import wait_until
 from tests.worker.conftest import TOKEN, MiniStack
 from tests.worker.package_index import PackageIndex
 
+pytestmark = pytest.mark.slow
+
 LEASE_S = 1.0
 PIPFILE = '[packages]\ntide = "*"\n'
 

@@ -17,6 +17,8 @@ from tests.worker.conftest import MiniStack
 from tests.worker.package_index import PackageIndex
 from tests.worker.stalling import StallingRelay
 
+pytestmark = pytest.mark.slow
+
 FILES = 1500
 """Of the package ``ocean``: enough that unpacking it can be interrupted."""
 

@@ -14,6 +14,8 @@ from tests.digitalocean.faults import Call
 from tests.stack.cloud.command import KILLED, STACK, Commands, commands
 from tests.stack.cloud.parts import home
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 
 MOST = 200

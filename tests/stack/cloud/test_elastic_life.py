@@ -11,6 +11,8 @@ import pytest
 
 from cloudburst.stack.cloud.elastic import NodeSeen, Rules, Seen, decide
 
+pytestmark = pytest.mark.slow
+
 SLOTS = 2
 BOOT_S = 240.0
 ROUND_S = 15.0
