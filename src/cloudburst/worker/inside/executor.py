@@ -94,7 +94,7 @@ class Executor:
                 return False
 
     def serve(self) -> None:
-        """Until the worker closes the queue, or was told to renew this executor: others run what comes then."""
+        """Until the worker closes the queue, or was told to renew this executor: then others run the jobs."""
         while not self._renewed:
             message = self.channel.job()
             if not message:
