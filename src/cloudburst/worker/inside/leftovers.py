@@ -21,7 +21,7 @@ from typing import AbstractSet, Any, List
 
 from .payload import Payload
 from .processes import Processes
-from .state import STATE, disarm
+from .state import ENVIRONMENT, STATE, disarm
 from .written import Written
 
 LEFT = 64
@@ -54,14 +54,16 @@ class Leftovers:
         self.processes = Processes()
 
     def before(self) -> None:
-        """Remember what there is."""
+        """Remember what there is: as after the last job, but for what is set for each."""
         self.processes.before()
         if not self._forked:
-            self._was = [state.read() for state in STATE]
+            self._was = self._was or [state.read() for state in STATE]
+            self._was[STATE.index(ENVIRONMENT)] = ENVIRONMENT.read()
             self._threads = frozenset(sys._current_frames())
 
     def imported(self) -> None:
         """Remember what there is now: what a module has set and started, while it was imported, stays."""
+        self._was = [state.read() for state in STATE]
         self.before()
         self._files.stay()
         self.written.look()
@@ -81,9 +83,10 @@ class Leftovers:
 
     def _end(self) -> str:
         """What Python does at its end, for what this fork has begun."""
+        renew = self.processes.after()  # multiprocessing's function would wait for them
         with contextlib.suppress(BaseException):
             atexit._run_exitfuncs()
-        renew = self.processes.after()
+        renew = self.processes.after() or renew
         self.written.look()
         self.written.flush()
         return renew

@@ -211,12 +211,15 @@ class State(NamedTuple):
     """Raises OSError or ValueError where it may not."""
 
 
+ENVIRONMENT = State("environment", os.environb._data.copy, _set_environ)  # type: ignore[attr-defined]
+"""What we change ourselves between two jobs."""
+
 STATE = [
+    ENVIRONMENT,
     # First: while files are limited, much of the rest cannot be put back.
     State("resource limits", _limits, _set_limits),
     State("signal handlers", _signals, _set_signals),
     State("attributes", _attributes, _set_attributes),
-    State("environment", os.environb._data.copy, _set_environ),  # type: ignore[attr-defined]
     State("umask", _umask, os.umask),
     State(
         "locale",
