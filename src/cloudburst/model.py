@@ -269,6 +269,15 @@ class Breach:
 
 
 @dataclass(frozen=True)
+class Repair:
+    """One thing that was put right in a ledger, or would be."""
+
+    where: str
+    """A job, or an ensemble."""
+    what: str
+
+
+@dataclass(frozen=True)
 class Account:
     """What an audit found of one ensemble: each job counted once, where it was seen."""
 

@@ -45,3 +45,18 @@ def test_a_stack_without_ensembles_is_audited_too(shell: Shell):
     done = shell("audit")
 
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_repair_is_shown_and_asked_for(shell):
+    ensemble = shell.stack.submit("floods", function="worker.work", jobs=[{}] * 3)
+    shell.redis.hset(f"cb:ens:{ensemble.id}", "running", 69)
+
+    refused = shell("audit", "--repair", stdin="n\n")
+    still = shell("audit")
+    done = shell("audit", "--repair", "--yes")
+    again = shell("audit", "floods", "--repair")
+
+    assert "running: 0 instead of '69'" in refused.stderr
+    assert (refused.returncode, still.returncode) == (1, 1)
+    assert (done.returncode, "1 put right" in done.stderr) == (0, True)
+    assert (again.returncode, "there is nothing to repair" in again.stderr) == (0, True)

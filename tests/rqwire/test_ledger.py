@@ -16,7 +16,8 @@ from cloudburst.errors import EnsembleError
 from cloudburst.model import Account, EnsembleSpec
 from cloudburst.rqwire.ensembles import Ensembles, encode_description
 from cloudburst.rqwire.leases import Claim, Leases, Outcome
-from cloudburst.rqwire.ledger import NAMED, Ledger
+from cloudburst.rqwire.ledger import Ledger
+from cloudburst.rqwire.ledger.seen import NAMED
 from tests.ensemble.parts import ScriptedWorker
 
 

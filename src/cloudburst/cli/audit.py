@@ -16,6 +16,9 @@ from cloudburst.model import Account, Audit, Breach, QueueAccount
 
 EXIT_BREACH = 1
 
+SHOWN = 50
+"""So many repairs are shown, the others counted."""
+
 PLACES = ("waiting", "running", "scheduled", "deferred", "finished", "failed", "cancelled")
 SELDOM = frozenset({"scheduled", "deferred"})
 """Columns that are left out while there is nothing in them."""
@@ -24,19 +27,24 @@ SELDOM = frozenset({"scheduled", "deferred"})
 @click.command()
 @click.argument("name", metavar="[ENSEMBLE]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("--repair", "repairing", is_flag=True, help="Put right what can be derived; it asks first.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @stack_option
-def audit(name: str | None, as_json: bool, stack_name: str | None) -> None:
+def audit(name: str | None, *, as_json: bool, repairing: bool, yes: bool, stack_name: str | None) -> None:
     """Count every job, one by one: is each in one place, or has it one record?
 
     Of one ensemble, or of all, with the queue as a whole and what stock RQ clients have in it. It may be done
-    while jobs run, and changes nothing. Exits with 0 when all is well; with 1 when something is lost or
-    doubled, which is then named.
+    while jobs run, and changes nothing without --repair. Exits with 0 when all is well; with 1 when something
+    is lost or doubled, which is then named.
 
     \b
     cloudburst audit
     cloudburst audit floods
+    cloudburst audit --repair
     """
     stack = Stack.connect(stack_name)
+    if repairing:
+        _repair(stack, name, yes=yes)
     found = stack.audit() if name is None else Audit((stack.ensemble(name).audit(),), ())
     if as_json:
         echo(json.dumps(asdict(found), indent=2))
@@ -52,6 +60,21 @@ def audit(name: str | None, as_json: bool, stack_name: str | None) -> None:
         echo(f"{found.breach_count:,} {breaches}: see docs/troubleshooting.md", err=True)
         sys.exit(EXIT_BREACH)
     echo("nothing is lost, nothing is doubled", err=True)
+
+
+def _repair(stack: Stack, name: str | None, *, yes: bool) -> None:
+    """Show what would be put right, ask, and do it. On stderr: stdout has the audit afterwards."""
+    wanted = stack.repair(name)
+    if not wanted:
+        click.echo("there is nothing to repair", err=True)
+        return
+    for one in wanted[:SHOWN]:
+        click.echo(f"{one.where}: {one.what}", err=True)
+    if len(wanted) > SHOWN:
+        click.echo(f"and {len(wanted) - SHOWN:,} more", err=True)
+    if not yes:
+        click.confirm(f"write these {len(wanted):,}?", abort=True, err=True)
+    click.echo(f"{len(stack.repair(name, write=True)):,} put right", err=True)
 
 
 def _print_ensembles(accounts: tuple[Account, ...]) -> None:

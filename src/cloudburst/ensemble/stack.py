@@ -17,9 +17,10 @@ from cloudburst.ensemble.connection import Connection
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import EnsembleError
 from cloudburst.filestore.client import FileStore
-from cloudburst.model import Audit, Endpoints, EnsembleSpec, JobDescription, Provenance, WorkerStatus
+from cloudburst.model import Audit, Endpoints, EnsembleSpec, JobDescription, Provenance, Repair, WorkerStatus
 from cloudburst.rqwire import jobs, output, seeds, workers
 from cloudburst.rqwire.jobs import KnownJob
+from cloudburst.rqwire.ledger import repair
 
 
 class Stack:
@@ -135,6 +136,16 @@ class Stack:
         Takes seconds per million jobs; changes nothing, and may be done while jobs run.
         """
         return self._queue.patiently(self._queue.ledger.everything)
+
+    def repair(self, name: str | None = None, *, write: bool = False) -> list[Repair]:
+        """Put right what an audit finds wrong and can be derived, of one ensemble or of all; what was done.
+
+        write: without it, nothing changes, and what would be done is returned. May be repeated, and done
+            while jobs run: a job that has a record keeps it, one that has none and is nowhere runs again.
+            What it cannot put right, another audit names.
+        """
+        ensemble = self.ensemble(name).id if name else ""
+        return self._queue.patiently(lambda: list(repair(self._queue.redis, ensemble, write=write)))
 
     def workers(self) -> list[WorkerStatus]:
         """The workers that have reported within the last minute."""

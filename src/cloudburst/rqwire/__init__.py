@@ -19,7 +19,8 @@ Every change of a job's state is one small Lua script on the stock keys (``lua/`
 ``build_*``     who builds an environment or a lock (``builds.py``)
 ``abandon``     the jobs of a worker that is known to be dead return at once
 ``node_wish``   what an operator wishes of a node (``nodes.py``)
-``ledger_*``    change nothing: they show where each job is, in pages (``ledger.py``)
+``ledger_*``    change nothing: they show where each job is, in pages (``ledger/``)
+``repair_*``    what the ledger found wrong and can be derived is put right
 ==============  ==========================================================================
 
 ``lua/prelude.lua`` states the invariants and holds what the scripts share. What only some need stands beside

@@ -30,6 +30,7 @@ PARTS = {
     "build_take": ("anyway",),
     "build_change": ("anyway",),
     "node_wish": ("anyway",),
+    "repair_job": ("stock",),
     "open": ("past",),
     "upgrade": ("past",),
 }

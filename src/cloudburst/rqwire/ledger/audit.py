@@ -14,10 +14,23 @@ from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from cloudburst.errors import EnsembleError
-from cloudburst.model import Account, Audit, Breach, QueueAccount
+from cloudburst.model import Account, Audit, Breach
 from cloudburst.rqwire import encoding
 from cloudburst.rqwire.connection import Redis
-from cloudburst.rqwire.ensembles import INDEX, state_of
+from cloudburst.rqwire.ensembles import INDEX
+from cloudburst.rqwire.ledger.seen import (
+    CANCELLED,
+    DEFERRED,
+    FAILED,
+    FINISHED,
+    LEASED,
+    LISTED,
+    LOST,
+    RECORDED,
+    SCHEDULED,
+    Book,
+    Shelf,
+)
 from cloudburst.rqwire.scripts import Scripts
 
 PAGE_IDS = 1000
@@ -25,18 +38,12 @@ PAGE_RECORDS = 300
 PAGE_KEYS = 1000
 """A page costs Redis a few milliseconds (measured: benchmarks/counters.py)."""
 
-NAMED = 100
-"""So many breaches of an ensemble or queue are named, the others counted."""
-
 SEARCHES = 200
 """So many searches of a whole list: each costs Redis as many microseconds as the list has hundreds of ids."""
 
 ROUNDS = 3
 """A job may move between two looks at it; not each time."""
 
-# One byte per job of an ensemble: where it was seen.
-FINISHED, FAILED, CANCELLED, LISTED, LEASED, SCHEDULED, DEFERRED, LOST = (1 << bit for bit in range(8))
-RECORDED = FINISHED | FAILED | CANCELLED
 _RECORD = {b"f": FINISHED, b"e": FAILED, b"c": CANCELLED}
 
 _STATES = {
@@ -48,114 +55,6 @@ _STATES = {
     "x": "",
     "-": "deleted",
 }
-
-
-class _Breaches:
-    """The first ones by name, and how many there are."""
-
-    def __init__(self) -> None:
-        self.named: list[Breach] = []
-        self.count = 0
-
-    def add(self, job_id: str, what: str) -> None:
-        self.count += 1
-        if len(self.named) < NAMED:
-            self.named.append(Breach(job_id, what))
-
-
-class _Book:
-    """What is seen of one ensemble in the course of an audit."""
-
-    def __init__(self, ensemble: str, counts: list[Any]) -> None:
-        self.ensemble = ensemble
-        self.queue = encoding.name(counts[1])
-        self.submitted, *self.counters, self.running, self.records = counts[2:8]
-        self.state = state_of(encoding.text(counts[0]), ended=sum(self.counters) >= self.submitted)
-        self.last_entry, self.leases, self.ran = counts[8].decode(), counts[9], counts[10]
-        self.seen = bytearray()
-        self.end = "0-0"
-        """The entry up to which the records have been read."""
-        self.beyond: set[int] = set()
-        """Indices that the ensemble did not have when its counters were read: it may be growing."""
-        self.recorded_twice: set[int] = set()
-        self.breaches = _Breaches()
-
-    def begin(self) -> None:
-        """Begin to count job by job."""
-        self.seen = bytearray(self.submitted)
-
-    def job_id(self, index: int) -> str:
-        return f"{self.ensemble}-{index}"
-
-    def mark(self, index: int, place: int) -> None:
-        if index < self.submitted:
-            self.seen[index] |= place
-        else:
-            self.beyond.add(index)
-
-    def unseen(self) -> Iterator[int]:
-        """Indices of jobs that were seen nowhere."""
-        index = self.seen.find(0)
-        while index != -1:
-            yield index
-            index = self.seen.find(0, index + 1)
-
-    def account(self) -> Account:
-        bits = Counter(self.seen)
-
-        def count(place: int, before: int) -> int:
-            return sum(n for seen, n in bits.items() if seen & place and not seen & before)
-
-        return Account(
-            ensemble=self.ensemble,
-            state=self.state,
-            submitted=self.submitted,
-            # A job that moved meanwhile was seen in several places, and is counted in the last of them.
-            waiting=count(LISTED, RECORDED | LEASED | SCHEDULED | DEFERRED),
-            running=count(LEASED, RECORDED),
-            scheduled=count(SCHEDULED, RECORDED | LEASED),
-            deferred=count(DEFERRED, RECORDED | LEASED | SCHEDULED),
-            finished=count(FINISHED, 0),
-            failed=count(FAILED, FINISHED),
-            cancelled=count(CANCELLED, FINISHED | FAILED),
-            breaches=tuple(self.breaches.named),
-            breach_count=self.breaches.count,
-        )
-
-
-class _Shelf:
-    """What is seen of one queue in the course of an audit; ``books`` are its ensembles'."""
-
-    def __init__(self, queue: str, books: dict[bytes, _Book], *, whole: bool) -> None:
-        self.queue = queue
-        self.books = books
-        self.whole = whole
-        """All ensembles are audited, so what is none of theirs is a stock client's."""
-        self.stock: set[bytes] = set()
-        """Ids of stock jobs in its list."""
-        self.twice: set[bytes] = set()
-        self.without_hash: set[bytes] = set()
-        self.waiting = self.left_over = 0
-        self.running = self.scheduled = self.deferred = 0
-        self.breaches = _Breaches()
-
-    def find(self, job_id: bytes) -> tuple[_Book | None, int]:
-        """The book and index of a job; none for that of a stock client, or of another ensemble."""
-        ensemble, _, index = job_id.rpartition(b"-")
-        book = self.books.get(ensemble)
-        return (book, int(index)) if book is not None and index.isdigit() and len(index) < 18 else (None, -1)
-
-    def account(self) -> QueueAccount:
-        return QueueAccount(
-            queue=self.queue,
-            waiting=self.waiting,
-            running=self.running,
-            scheduled=self.scheduled,
-            deferred=self.deferred,
-            left_over=self.left_over,
-            breaches=tuple(self.breaches.named),
-            breach_count=self.breaches.count,
-        )
 
 
 class Ledger:
@@ -170,13 +69,7 @@ class Ledger:
 
         Its cost grows with its jobs and with all that wait in its queue; the memory here is a byte per job.
         """
-        book = self._existing(ensemble)
-        book.begin()
-        shelf = _Shelf(book.queue, {encoding.named(ensemble): book}, whole=False)
-        self._read_places(shelf)
-        self._check_book(book, shelf)
-        self._check_list(shelf)
-        return book.account()
+        return self.read(ensemble)[0][0].account()
 
     def counters(self, ensemble: str) -> list[Breach]:
         """Compare the counters of one ensemble with what can be counted at once; costs the same at any size.
@@ -187,44 +80,47 @@ class Ledger:
 
     def everything(self) -> Audit:
         """Audit all ensembles, and what stock clients have in the queues."""
-        ids = [encoding.name(raw) for raw in cast("list[bytes]", self._redis.zrevrange(INDEX, 0, -1))]
-        books = [book for ensemble in ids if (book := self._open(ensemble)) is not None]
+        books, shelves = self.read()
+        return Audit(
+            ensembles=tuple(book.account() for book in books),
+            queues=tuple(shelf.account() for shelf in shelves),
+        )
+
+    def read(self, ensemble: str = "") -> tuple[list[Book], list[Shelf]]:
+        """What an audit of one ensemble sees, or of everything: of ensembles, and of queues."""
+        books = [self._existing(ensemble)] if ensemble else self._all_books()
         for book in books:
             book.begin()
         queues = {book.queue for book in books}
-        for key in cast("set[bytes]", self._redis.smembers("rq:queues")):
-            queues.add(encoding.name(key).removeprefix("rq:queue:"))
-        shelves = {
-            queue: _Shelf(
-                queue,
-                {encoding.named(book.ensemble): book for book in books if book.queue == queue},
-                whole=True,
-            )
-            for queue in sorted(queues)
-        }
+        if not ensemble:
+            keys = cast("set[bytes]", self._redis.smembers("rq:queues"))
+            queues |= {encoding.name(key).removeprefix("rq:queue:") for key in keys}
+        shelves = {queue: Shelf(queue, books, whole=not ensemble) for queue in sorted(queues)}
         for shelf in shelves.values():
             self._read_places(shelf)
         for book in books:
             self._check_book(book, shelves[book.queue])
         for shelf in shelves.values():
             self._check_list(shelf)
-        self._check_strays(shelves)
-        return Audit(
-            ensembles=tuple(book.account() for book in books),
-            queues=tuple(shelf.account() for shelf in shelves.values()),
-        )
+        if not ensemble:
+            self._check_strays(shelves)
+        return books, list(shelves.values())
 
-    def _existing(self, ensemble: str) -> _Book:
+    def _all_books(self) -> list[Book]:
+        ids = map(encoding.name, cast("list[bytes]", self._redis.zrevrange(INDEX, 0, -1)))
+        return [book for ensemble in ids if (book := self._open(ensemble)) is not None]
+
+    def _existing(self, ensemble: str) -> Book:
         book = self._open(ensemble)
         if book is None:
             raise EnsembleError(f"no ensemble {ensemble!r} here: `cloudburst status` lists those there are")
         return book
 
-    def _open(self, ensemble: str) -> _Book | None:
+    def _open(self, ensemble: str) -> Book | None:
         counts = self._call("ledger_counts", ensemble)
         if not counts:
             return None
-        book = _Book(ensemble, counts)
+        book = Book(ensemble, counts)
         if sum(book.counters) != book.records:
             book.breaches.add(
                 "",
@@ -241,7 +137,7 @@ class Ledger:
 
     # Where jobs are that have not ended
 
-    def _read_places(self, shelf: _Shelf) -> None:
+    def _read_places(self, shelf: Shelf) -> None:
         """The queue's list, then leases and waiting sets: the way that jobs go."""
         self._read_list(shelf)
         shelf.running = self._read_set(shelf, "cb:lease:", LEASED, "1", "s")
@@ -249,7 +145,7 @@ class Ledger:
         shelf.deferred = self._read_set(shelf, "rq:deferred:", DEFERRED, "4", "w")
         self._check_wip(shelf)
 
-    def _read_list(self, shelf: _Shelf) -> None:
+    def _read_list(self, shelf: Shelf) -> None:
         behind = 0
         before: list[bytes] = []
         while page := self._call("ledger_list", shelf.queue, behind, PAGE_IDS):
@@ -276,7 +172,7 @@ class Ledger:
                     shelf.waiting += 1
             before = page or before
 
-    def _read_set(self, shelf: _Shelf, key: str, place: int, position: str, letter: str) -> int:
+    def _read_set(self, shelf: Shelf, key: str, place: int, position: str, letter: str) -> int:
         """Mark what is in a sorted set; a breach when the job of a member is not in that state."""
         where = {"1": "has a lease", "3": "is in rq:scheduled", "4": "is in rq:deferred"}[position]
         for some in _slices(self._members(f"{key}{shelf.queue}"), 500):
@@ -292,7 +188,7 @@ class Ledger:
                     self._breach(shelf, job_id, "has a lease, but no entry in rq:wip")
         return int(cast("Any", self._redis.zcard(f"{key}{shelf.queue}")))
 
-    def _check_wip(self, shelf: _Shelf) -> None:
+    def _check_wip(self, shelf: Shelf) -> None:
         ours = (
             member
             for member in self._members(f"rq:wip:{shelf.queue}")
@@ -304,7 +200,7 @@ class Ledger:
                 what = f"is in rq:wip for {owner}, which has no lease of it"
                 self._breach(shelf, encoding.named(job_id), what)
 
-    def _check_list(self, shelf: _Shelf) -> None:
+    def _check_list(self, shelf: Shelf) -> None:
         """Look again at what was in the list twice, or without a hash."""
         for job_id in itertools.islice(sorted(shelf.twice), SEARCHES):
             ((_, answer),) = self._look(shelf.queue, [job_id], search=True)
@@ -319,20 +215,20 @@ class Ledger:
             if answer[0] == "-" and answer[5] != "0":
                 self._breach(shelf, job_id, f"is in the list of {shelf.queue}, but has no hash")
 
-    def _breach(self, shelf: _Shelf, job_id: bytes, what: str) -> None:
+    def _breach(self, shelf: Shelf, job_id: bytes, what: str) -> None:
         book, _ = shelf.find(job_id)
-        (shelf if book is None else book).breaches.add(encoding.text(job_id), what)
+        (shelf if book is None else book).breaches.add(encoding.name(job_id), what)
 
     # Records
 
-    def _check_book(self, book: _Book, shelf: _Shelf) -> None:
+    def _check_book(self, book: Book, shelf: Shelf) -> None:
         self._check_counters(book, self._read_records(book, book.last_entry))
         self._read_records(book)
         self._check_recorded_twice(book)
         self._check_unseen(book, shelf)
         self._check_beyond(book)
 
-    def _read_records(self, book: _Book, till: str = "+") -> Counter[str]:
+    def _read_records(self, book: Book, till: str = "+") -> Counter[str]:
         """Mark the records behind ``book.end``, up to an entry; how many there are per state."""
         found: Counter[str] = Counter()
         while True:
@@ -354,7 +250,7 @@ class Ledger:
                 found["strange"] += 1
                 book.breaches.add("", f"record {entry.decode()} names no job of this ensemble")
 
-    def _check_counters(self, book: _Book, by_state: Counter[str]) -> None:
+    def _check_counters(self, book: Book, by_state: Counter[str]) -> None:
         """Compare the counters with the records that there were when they were read."""
         counters = dict(zip(("finished", "failed", "cancelled"), book.counters, strict=True))
         if sum(by_state.values()) != book.records:
@@ -366,7 +262,7 @@ class Ledger:
                 what = f"{count:,} jobs are counted as {state}, {by_state[state]:,} records say so"
                 book.breaches.add("", what)
 
-    def _check_recorded_twice(self, book: _Book) -> None:
+    def _check_recorded_twice(self, book: Book) -> None:
         if not book.recorded_twice:
             return
         entries: dict[int, list[str]] = {}
@@ -377,7 +273,7 @@ class Ledger:
                 break
             end = last.decode()
             for item in text.split():
-                at = _letter_at(item)
+                at = letter_at(item)
                 if (index := int(item[:at])) in book.recorded_twice:
                     entries.setdefault(index, []).append(item[at + 1 :].decode())
         for index, found in sorted(entries.items()):
@@ -388,11 +284,11 @@ class Ledger:
 
     # Jobs that were seen nowhere
 
-    def _check_unseen(self, book: _Book, shelf: _Shelf) -> None:
+    def _check_unseen(self, book: Book, shelf: Shelf) -> None:
         wrong: dict[int, str] = {}
         for _ in range(ROUNDS):
             if len(wrong) > SEARCHES:  # such as jobs that were retried meanwhile: reading all is cheaper
-                self._read_list(_Shelf(shelf.queue, shelf.books, whole=False))
+                self._read_list(Shelf(shelf.queue, shelf.books.values(), whole=False))
             wrong.clear()
             searches = SEARCHES
             for some in _slices(book.unseen(), 500):
@@ -411,7 +307,7 @@ class Ledger:
             book.seen[index] |= LOST
             book.breaches.add(book.job_id(index), what)
 
-    def _place(self, book: _Book, index: int, answer: str, wrong: dict[int, str]) -> None:
+    def _place(self, book: Book, index: int, answer: str, wrong: dict[int, str]) -> None:
         """Mark a job with what one look has shown, or say what is wrong with it."""
         letter = answer[0]
         if letter == "x" or (letter == "q" and answer[5] in "12"):
@@ -432,7 +328,7 @@ class Ledger:
                 "-": "is lost: it has no hash and no record",
             }[letter]
 
-    def _check_beyond(self, book: _Book) -> None:
+    def _check_beyond(self, book: Book) -> None:
         """Jobs and records that the ensemble does not have, unless it has grown."""
         if not book.beyond:
             return
@@ -444,7 +340,7 @@ class Ledger:
 
     # Jobs of stock clients
 
-    def _check_strays(self, shelves: dict[str, _Shelf]) -> None:
+    def _check_strays(self, shelves: dict[str, Shelf]) -> None:
         """Look for jobs that no list, lease or set names: of stock clients, and orphans of ensembles."""
         cursor = b"0"
         suspects: dict[str, list[bytes]] = {queue: [] for queue in shelves}
@@ -461,7 +357,7 @@ class Ledger:
         for queue, jobs in suspects.items():
             self._check_stock(shelves[queue], jobs)
 
-    def _check_orphan(self, shelves: dict[str, _Shelf], job_id: bytes) -> None:
+    def _check_orphan(self, shelves: dict[str, Shelf], job_id: bytes) -> None:
         ensemble, _, index = job_id.rpartition(b"-")
         counts = self._call("ledger_counts", ensemble)
         if not counts or not index.isdigit() or int(index) >= counts[2]:
@@ -469,9 +365,9 @@ class Ledger:
             if books and index.isdigit() and int(index) in books[0].beyond:
                 return  # it was in a list, too, and is named already
             breaches = books[0].breaches if books else next(iter(shelves.values())).breaches
-            breaches.add(encoding.text(job_id), "says that it is a job of an ensemble that has no such job")
+            breaches.add(encoding.name(job_id), "says that it is a job of an ensemble that has no such job")
 
-    def _check_stock(self, shelf: _Shelf, jobs: list[bytes]) -> None:
+    def _check_stock(self, shelf: Shelf, jobs: list[bytes]) -> None:
         searches = 0
         for job_id, first in self._look(shelf.queue, jobs):
             answer = first
@@ -481,13 +377,13 @@ class Ledger:
             letter = answer[0]
             if letter == "q" and answer[5] == "0":
                 what = f"should wait, but is not in the list of {shelf.queue}"
-                shelf.breaches.add(encoding.text(job_id), what)
+                shelf.breaches.add(encoding.name(job_id), what)
             elif letter == "s" and answer[1] == "0" and answer[2] != "2":
-                shelf.breaches.add(encoding.text(job_id), "should be running, but has no lease")
+                shelf.breaches.add(encoding.name(job_id), "should be running, but has no lease")
             elif letter == "d" and answer[3] == "0":
-                shelf.breaches.add(encoding.text(job_id), "should be scheduled, but is not in rq:scheduled")
+                shelf.breaches.add(encoding.name(job_id), "should be scheduled, but is not in rq:scheduled")
             elif letter == "w" and answer[4] == "0":
-                shelf.breaches.add(encoding.text(job_id), "should be deferred, but is not in rq:deferred")
+                shelf.breaches.add(encoding.name(job_id), "should be deferred, but is not in rq:deferred")
 
     def _members(self, key: str) -> Iterator[bytes]:
         """Members of a sorted set: each that stays there, and some that come and go."""
@@ -517,7 +413,7 @@ def _new_ones(before: list[bytes], page: list[bytes]) -> list[bytes]:
     return page[overlap:] if page[:overlap] == before[-overlap:] else page
 
 
-def _letter_at(item: bytes) -> int:
+def letter_at(item: bytes) -> int:
     """Where the index ends in ``12f1700000000000-0``."""
     for letter in b"fecFEC":
         at = item.find(letter)
