@@ -152,10 +152,10 @@ def test_a_line_that_does_not_end_takes_no_longer_than_its_length():
         'm a="' + "\\\\" * 100_000,
         "m," * 100_000,
     ):
-        began = time.monotonic()
+        began = time.process_time()
         with pytest.raises(LineError):
             read(text)
-        assert time.monotonic() - began < 5
+        assert time.process_time() - began < 5
 
 
 # -- both ways --------------------------------------------------------------------------------------------
