@@ -569,5 +569,9 @@ def misbehave(params: Params) -> Any:
     return globals()[params["kind"]](params)
 
 
+def called_back(*_: Any) -> None:
+    """A callback that does nothing."""
+
+
 def nothing(params: Params) -> None:
     """What a stock client asks for whose jobs' hashes are the hostile part."""

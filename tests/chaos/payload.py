@@ -73,6 +73,10 @@ def among_hostile_ones(params):
     return {"n": params["n"], "sum": zlib.crc32(text.encode()), "peak": float(params["n"]), "left": left}
 
 
+def seen_by(params):
+    return seen()
+
+
 def seen():
     """Names of all that is not as it is for the first job of an executor."""
     here = pathlib.Path(__file__).parent
@@ -82,7 +86,7 @@ def seen():
         "directory": os.getcwd() != os.environ.get("TMPDIR"),
         "files": bool(os.listdir()),
         "variables": "HOSTILE" in os.environ or "PATH" not in os.environ,
-        "handlers": any(signal.getsignal(number) != signal.SIG_DFL for number in numbers),
+        **{f"{number.name}: {signal.getsignal(number)}": handled(number) for number in numbers},
         "mask": bool(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
         "timers": any(any(signal.getitimer(timer)) for timer in timers),
         "umask": UMASK != umask(),
@@ -94,6 +98,10 @@ def seen():
         "output": not stat.S_ISREG(os.fstat(1).st_mode) or os.path.exists("own.log"),
     }
     return [name for name, holds in wrong.items() if holds]
+
+
+def handled(number):
+    return signal.getsignal(number) != signal.SIG_DFL
 
 
 def umask():

@@ -7,6 +7,8 @@ import random
 from typing import Any
 
 import pytest
+from rq import Callback, Queue
+from rq.serializers import JSONSerializer
 
 from cloudburst.rqwire.ledger import Ledger
 from tests.chaos import hostile_hashes, hostile_jobs, ledger
@@ -94,3 +96,15 @@ def test_a_stock_job_whose_hash_is_spoiled_ends_by_its_own_name(world: World):
     breaches = [b for account in (*audit.ensembles, *audit.queues) for b in account.breaches]
     assert [breach for breach in breaches if breach.job_id not in spoiled] == []
     assert alive(workers)
+
+
+def test_a_module_that_is_imported_for_a_job_with_callbacks_keeps_no_handler(world: World):
+    world.worker(slots=1)
+    world.post_worker_zip()
+    stock = Queue(connection=world.redis, serializer=JSONSerializer)
+    job = stock.enqueue("worker.seen_by", {}, on_success=Callback("hostile.called_back"))
+    wait_until(lambda: job.get_status() == "finished", 60, "the stock job to end")
+
+    run = world.submit(3, "worker.among_hostile_ones")
+
+    assert ledger.wrong(run.descriptions, world.finish(run)) == []

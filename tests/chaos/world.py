@@ -283,7 +283,7 @@ class World:
             finished = {(r.index, r.attempt) for r in self.records(run) if r.state == "finished"}
             assert not finished - started, "finished, but never started"
             if run.points:
-                wait_until(lambda run=run: not self.missing_points(run), 20, f"the points of {run.ensemble}")
+                wait_until(lambda run=run: not self.missing_points(run), 60, f"the points of {run.ensemble}")
 
     def missing_points(self, run: Run) -> set[int]:
         """Times of points that finished jobs wrote and the database does not have; or the reverse."""

@@ -214,8 +214,8 @@ class Executor:
             return None
         try:
             # The worker stops executors that take too long; but then nothing is left that could call back.
-            with time_limit(asked["timeout"] if asked["success"] or asked["failure"] else 0):
-                returned = self._call(job, data)
+            limit_s = asked["timeout"] if asked["success"] or asked["failure"] else 0
+            returned = self._call(job, data, limit_s)
             value = plain(returned)
             encode(value)
             self._callback("success", "finished", job, data, returned)
@@ -245,7 +245,8 @@ class Executor:
             "broken": self._importing and not issubclass(kind, (MemoryError, OSError)),
         }
 
-    def _call(self, job: Dict[str, Any], data: bytes) -> Any:
+    def _call(self, job: Dict[str, Any], data: bytes, limit_s: float = 0) -> Any:
+        """What the function returns. Its module is imported before its time begins, and keeps no handler."""
         self._importing = False
         name, args, kwargs = decode(data, self.settings["allow_pickle"])
         self._importing = True
@@ -254,12 +255,13 @@ class Executor:
         self._say_begun(job)
         if self.seeds is not None:
             self.seeds.before(job["seed"], job["index"])
-        value = function(*args, **kwargs)
-        if isinstance(value, types.CoroutineType):
-            import asyncio
+        with time_limit(limit_s) if limit_s else contextlib.nullcontext():
+            value = function(*args, **kwargs)
+            if isinstance(value, types.CoroutineType):
+                import asyncio
 
-            return asyncio.run(value)
-        return value
+                return asyncio.run(value)
+            return value
 
     def _say_begun(self, job: Dict[str, Any]) -> None:
         """Once for each ensemble; at once, because from now on the job may say what it likes."""
