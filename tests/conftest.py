@@ -57,7 +57,12 @@ def redis_binary() -> Path:
 
 
 def pytest_configure() -> None:
-    """Stacks take their Redis from PATH: there, too, it is the one that the tests are to have."""
+    """Ctrl-C works, also where a script has started the tests in its background and SIGINT is ignored.
+
+    Stacks take their Redis from PATH: there, too, it is the one that the tests are to have.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     first = Path(tempfile.mkdtemp(prefix="cloudburst-tests-"))
     atexit.register(shutil.rmtree, first, ignore_errors=True)
     (first / "redis-server").symlink_to(redis_binary())
