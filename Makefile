@@ -42,7 +42,8 @@ test-swarm: setup-dev ## The tests that need Docker and virtual machines: as roo
 test-redis: setup-dev ## The quick tests that touch Redis, with the servers of Debian 12 and 13: as root
 	@servers=$$($(BIN)/python -m tests.redises) || exit; failed=; for server in $$servers; do \
 	  echo "== with $$($$server --version)"; CLOUDBURST_TEST_REDIS=$$server $(BIN)/pytest -n $(PROCESSES) --dist loadfile \
-	  -m "not slow and not swarm" tests/rqwire tests/contract tests/commands tests/chaos || failed=yes; \
+	  -m "not slow and not swarm" tests/rqwire tests/contract tests/commands tests/chaos \
+	  tests/test_trust.py tests/stack/test_swarm_status.py || failed=yes; \
 	done; [ -z "$$failed" ]
 
 lint: setup-dev ## Style, types and layers

@@ -161,10 +161,11 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
         subprocess.run(["umount", "-l", str(target)], check=True)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_unconfigure(config: pytest.Config) -> None:
     """How many tests could not run here, and for want of what, as the last thing that is said."""
-    skipped = terminalreporter.stats.get("skipped", [])
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
     reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
     if reasons:
         listed = "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common())
-        terminalreporter.write_line(f"skipped here: {len(skipped)} tests ({listed})")
+        reporter.write_line(f"skipped here: {len(skipped)} tests ({listed})")

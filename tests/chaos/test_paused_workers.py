@@ -119,6 +119,7 @@ def rq_info(world: World) -> Iterator[list[int]]:
     thread.join()
 
 
+@pytest.mark.slow
 def test_clocks_ten_minutes_apart_four_reapers_and_stock_rq_info_harm_nothing(
     world: World, wrong_clock, rq_info
 ):

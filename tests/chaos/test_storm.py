@@ -10,6 +10,7 @@ from tests.chaos.world import World
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_storm_of_faults_loses_and_doubles_nothing(world: World, seed: int):
     found = Storm(world, seed).rage(seconds=15)

@@ -43,6 +43,7 @@ class Generated:
         yield f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
+@pytest.mark.slow
 def test_a_gibibyte_passes_through_constant_memory(own_filestore: FileStoreProcess) -> None:
     # when 1 GiB is uploaded as a form
     form = Generated("large", 1024)

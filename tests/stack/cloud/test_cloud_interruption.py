@@ -81,6 +81,7 @@ class World:
 CASES = [(None, "up", 2), (1, "up", 2), (2, "up", 1), (2, "down", 0)]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("executed", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(("before", "verb", "nodes"), CASES, ids=["new", "more", "fewer", "down"])
