@@ -104,9 +104,6 @@ LOCAL_STACK = "local"
 OUTPUT_LIMIT_BYTES = 64 * 1024
 """Of what a job printed, this much is kept with its failure."""
 
-RESULT_LIMIT_BYTES = 64 * 1024
-"""Largest JSON encoding of a value that a user's function may return."""
-
 DESCRIPTION_LIMIT_BYTES = 512 * 1024
 """Largest JSON encoding of one job description; larger inputs belong in the file store."""
 

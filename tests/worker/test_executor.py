@@ -21,7 +21,7 @@ from cloudburst.points import line
 from cloudburst.rqwire.leases import Claim
 from cloudburst.worker import inside, interpreters
 from cloudburst.worker.process import ExecutorProcess
-from cloudburst.worker.replies import Ended
+from cloudburst.worker.replies import Ended, Points, Summary
 from cloudburst.worker.runtime import Runtime
 from cloudburst.worker.verdict import ending
 from tests.wait import wait_until
@@ -82,7 +82,7 @@ class Running:
         for reply in self.process.listen():
             if isinstance(reply, Ended):
                 self._done.append(reply)
-            else:
+            elif isinstance(reply, (Points, Summary)):
                 self.points.append(reply[0])
         return self._done
 
