@@ -232,13 +232,10 @@ def test_a_job_reaches_neither_the_worker_nor_other_jobs(stack: MiniStack, told:
 
 
 @pytest.mark.parametrize("crash", [False, True])
-def test_what_a_job_leaves_behind_ends_with_its_executor(stack: MiniStack, told: Path, crash: bool) -> None:
+def test_what_a_job_leaves_behind_ends_with_it(stack: MiniStack, told: Path, crash: bool) -> None:
     ensemble = stack.submit("jobs.leave", {"told": str(told), "crash": crash}, max_attempts=1)
     stack.wait(ensemble)
     left = int(told.read_text())
-    if not crash:  # then it may stay for as long as its executor
-        (uid,) = {process.uids()[0] for process in executors(stack.node.pid) if owns(process, left)}
-        next(process for process in executors(stack.node.pid) if process.uids()[0] == uid).kill()
 
     wait_until(lambda: not psutil.pid_exists(left) or is_gone(psutil.Process(left)), 10, "it to be gone")
 
