@@ -119,9 +119,10 @@ class Seeds:
     def _set_globals(self) -> None:
         random.seed(self._state("random"))
         self._set_legacy()
+        state = self._state("C")
         with contextlib.suppress(Exception):  # where there is no ctypes
-            libc().srand(self._state("C") & 0xFFFFFFFF)
-            libc().srand48(self._state("C") & 0x7FFFFFFF)
+            libc().srand(state & 0xFFFFFFFF)
+            libc().srand48(state & 0x7FFFFFFF)
 
     def _set_legacy(self) -> None:
         mtrand: Any = sys.modules.get(_GLOBAL)

@@ -27,7 +27,12 @@ from .output import answer_signals
 
 SIGNALS = sorted(set(map(int, signal.valid_signals())) - {int(signal.SIGKILL), int(signal.SIGSTOP)})
 TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+LIMITS = [
+    getattr(resource, "RLIMIT_" + name)
+    for name in ["AS", "CORE", "CPU", "DATA", "FSIZE", "NOFILE", "NPROC", "STACK"]
+    if hasattr(resource, "RLIMIT_" + name)
+]
+"""Those that jobs run into."""
 
 ATTRIBUTES = [
     (owner, name)

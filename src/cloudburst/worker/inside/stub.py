@@ -27,6 +27,8 @@ def load_results(written: str) -> Any:
 
 def collect(written: str) -> Iterator[str]:
     """What other processes of the job have written, in whole lines; it is gone then."""
+    if not os.access(written, os.F_OK):  # as a rule; an exception takes longer
+        return
     with contextlib.suppress(FileNotFoundError), open(written, encoding="utf-8") as file:
         os.unlink(written)
         yield from file
