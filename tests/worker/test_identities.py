@@ -367,10 +367,6 @@ def is_gone(process: psutil.Process) -> bool:
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
-def owns(process: psutil.Process, pid: int) -> bool:
-    return process.uids()[0] == psutil.Process(pid).uids()[0]
-
-
 def executors(pid: int) -> list[psutil.Process]:
     living = [process for process in psutil.Process(pid).children(recursive=True) if not is_gone(process)]
     return [process for process in living if any(inside.START in part for part in process.cmdline())]
