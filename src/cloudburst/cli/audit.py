@@ -72,8 +72,8 @@ def _repair(stack: Stack, name: str | None, *, yes: bool) -> None:
         click.echo(f"{one.where}: {one.what}", err=True)
     if len(wanted) > SHOWN:
         click.echo(f"and {len(wanted) - SHOWN:,} more", err=True)
-    if not yes:
-        click.confirm(f"write these {len(wanted):,}?", abort=True, err=True)
+    if not yes and not click.confirm(f"write these {len(wanted):,}?", err=True):
+        return
     click.echo(f"{len(stack.repair(name, write=True)):,} put right", err=True)
 
 
