@@ -53,7 +53,8 @@ def kill_worker(params):
 
 def mixed(params):
     """Good jobs, and some that are poison."""
-    functions = {"work": among_hostile_ones, "executor": kill_executor, "hostile": misbehave}
+    functions = {"work": among_hostile_ones, "executor": kill_executor, "worker": kill_worker}
+    functions["hostile"] = misbehave
     return functions[params.get("what", "work")](params)
 
 

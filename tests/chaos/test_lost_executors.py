@@ -90,7 +90,7 @@ def test_poison_among_a_thousand_good_jobs_is_set_aside_and_nothing_else_is(worl
     wait_until(complete, 90, "the ensemble to end")
     records = world.finish(run)
     assert {record.index for record in records if record.state == "failed"} == {333}
-    assert records[333].attempt == len(run.starts(333)) == 3
+    assert records[333].attempt == len(run.starts(333)) == 3, records[333]
     assert "attempt 3 of 3: set aside" in records[333].error
     assert ("SIGKILL" if what == "executor" else "was lost") in records[333].error
 
