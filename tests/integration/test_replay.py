@@ -122,7 +122,8 @@ def test_a_job_that_finished_returns_the_same_and_sends_no_points(local, payload
 
 def test_it_draws_the_same_random_numbers(local, payload):
     ensemble = run(local, payload, "worker.draw", range(3))
-    values = [json.loads(line)["value"] for line in results(local, ensemble)]
+    records = sorted(map(json.loads, results(local, ensemble)), key=lambda record: record["index"])
+    values = [record["value"] for record in records]
 
     replayed = [local.cloudburst("replay", f"{ensemble}-{index}") for index in range(3)]
 
@@ -165,7 +166,7 @@ def test_a_replay_has_the_variables_and_the_preloaded_modules_of_the_node_in_an_
 
     here = json.loads(done.stdout)
     own = {"CLOUDBURST_REPLAY", "CLOUDBURST_PAYLOAD_DIR", "INFLUX_URL", "INFLUX_TOKEN", "cwd", "temp"}
-    own |= {"INFLUXDB_V2_URL", "INFLUXDB_V2_TOKEN"}
+    own |= {"INFLUXDB_V2_URL", "INFLUXDB_V2_TOKEN", "CLOUDBURST_POINTS"}
     assert set(here) - set(there["value"]) == {"CLOUDBURST_REPLAY"}
     assert {k: v for k, v in here.items() if k not in own} == {
         k: v for k, v in there["value"].items() if k not in own
