@@ -81,9 +81,10 @@ class Worker:
         self.process.terminate()
 
     def executors(self) -> list[int]:
-        """Pids of its children that are alive."""
+        """Pids of its executors that are alive; its other child is the guard."""
         try:
-            return [child.pid for child in psutil.Process(self.pid).children() if alive(child.pid)]
+            children = psutil.Process(self.pid).children()
+            return [child.pid for child in children if alive(child.pid) and "-S" not in child.cmdline()]
         except psutil.NoSuchProcess:
             return []
 
