@@ -169,7 +169,7 @@ def test_only_ids_of_closed_jobs_leave_the_list_and_the_others_keep_their_order(
 
 def test_ids_far_behind_other_jobs_are_left_to_be_dropped_at_the_head(client, monkeypatch):
     monkeypatch.setattr(ensembles_module, "WITHDRAW_BEHIND", 10)
-    monkeypatch.setattr(ensembles_module, "CHUNK", 7)
+    monkeypatch.setattr(ensembles_module, "WITHDRAW_SLICE", 7)
     submit(client, 20)
     ensembles, mine = submit(client, 5)
     submit(client, 20)
