@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from cloudburst.errors import EnsembleError
 from cloudburst.model import EnsembleSpec
 from cloudburst.rqwire import encoding
 from cloudburst.rqwire.ensembles import Ensembles
@@ -261,6 +262,36 @@ def test_an_outcome_that_redis_refuses_stands_alone(client):
     assert turn.finished == ["recorded"] * 17 + ["refused"] + ["recorded"] * 22
     assert client.zrange("cb:lease:default", 0, -1) == [claims[17].job_id.encode()]
     assert worker.give_back([Loss(claims[17])]) == ["returned"]
+
+
+@pytest.mark.parametrize("description", [b'{"a":\n1}', b" " * 600_000])
+def test_a_description_that_cannot_be_stored_is_refused_by_its_index(client, description):
+    ensembles = Ensembles(client)
+    ensemble = ensembles.create(EnsembleSpec("e", "worker.work", ""))
+
+    with pytest.raises(EnsembleError, match=r"^job 1: its description should be one line of at most 524,288"):
+        ensembles.append(ensemble, "worker.work", 0, [b"{}", description])
+
+    assert ensembles.status(ensemble).total == 0
+
+
+def test_texts_of_a_failure_are_cut_where_they_are_received(client):
+    ensemble, _ = submitted(client, 1)
+    worker = leases(client)
+    claim = worker.claim(1)[0]
+    long = "x" * 10_000_000
+
+    worker.finish(
+        [
+            Outcome(
+                claim, "failed", 1e9, 0.1, error=long, fingerprint=long, traceback=long, output=long.encode()
+            )
+        ]
+    )
+
+    (group,) = Ensembles(client).failures(ensemble)
+    assert (len(group.error), len(group.fingerprint), len(group.output)) == (4096, 4096, 65_536)
+    assert 65_000 < len(group.traceback) < 66_000
 
 
 def test_what_is_no_record_is_left_out(client, caplog):

@@ -16,6 +16,8 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError
 
+from cloudburst import names
+from cloudburst.errors import EnsembleError
 from cloudburst.rqwire import encoding
 from cloudburst.rqwire.connection import Redis
 from cloudburst.rqwire.scripts import digest, source
@@ -39,13 +41,19 @@ class Answer:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Encoded descriptions in a row, and where they belong."""
+    """Encoded descriptions in a row, and where they belong. EnsembleError for one that cannot be stored."""
 
     before: Accepted
     descriptions: Sequence[bytes]
     after: Accepted = field(init=False)
 
     def __post_init__(self) -> None:
+        for place, description in enumerate(self.descriptions, self.before.count):
+            if len(description) > names.DESCRIPTION_LIMIT_BYTES or b"\n" in description:
+                raise EnsembleError(
+                    f"job {place}: its description should be one line of at most "
+                    f"{names.DESCRIPTION_LIMIT_BYTES:,} bytes of JSON, got {len(description):,}"
+                )
         object.__setattr__(self, "after", extended(self.before, self.descriptions))
 
     def behind(self, accepted: Accepted) -> Chunk | None:
