@@ -5,8 +5,9 @@ the working directory, pools, caches, figures. Each runs 100 jobs through one wo
 isolations, and in a plain loop with a process for each job; the values have to be the same. Their seed is the
 same, too: without it there would be nothing to compare.
 
-The environment and the values of the loop (an hour on two CPUs) are kept in ``--cache``;
-``--alone`` computes the latter, and can be stopped and repeated. Writes benchmarks/results/models.json.
+The environment and the values of the loop are kept in ``--cache``. ``--alone`` computes the latter: that
+takes an hour and more on two CPUs, can be stopped, and goes on where it was. Run it after the first run, which
+builds the environment, and ``--again`` after it. Writes benchmarks/results/models.json.
 """
 
 from __future__ import annotations
@@ -108,12 +109,12 @@ class Alone:
             argv = [self._python, HERE / "models_alone.py", payload, INSIDE.parent, str(SEED), str(index)]
             began = time.monotonic()
             with output.open("wb") as file:  # not a pipe: what a model leaves behind would hold it open
-                subprocess.run(argv, env=environ, cwd=scratch, stdout=file, stderr=file, check=False)
+                done = subprocess.run(argv, env=environ, cwd=scratch, stdout=file, stderr=file, check=False)
             told = {"seconds": time.monotonic() - began}
             if answer.exists():
                 told["value"] = json.loads(answer.read_text())
             else:
-                told["error"] = output.read_text(errors="replace")[-2000:]
+                told["error"] = f"status {done.returncode}: {output.read_text(errors='replace')[-2000:]}"
         kept.write_text(json.dumps(told))
 
     def _kept(self, model: str, index: int) -> Path:
@@ -241,21 +242,15 @@ def main() -> None:
     parser.add_argument(
         "--alone", action="store_true", help="compute what is missing of the plain loop, only"
     )
+    parser.add_argument(
+        "--again", action="store_true", help="compare what the last run wrote, and run nothing"
+    )
     options = parser.parse_args()
     options.cache.mkdir(exist_ok=True)
     if options.alone:
         compute_alone(Alone(options.cache, interpreter(options.cache)), options.only, options.jobs)
         return
-    found: dict[tuple[str, str], Found] = {}
-    with services.running() as stack:
-        through = Through(stack, options.cache)
-        for model in options.only:
-            for isolation in ISOLATIONS:
-                found[model, isolation] = one = through.run(model, isolation, options.jobs)
-                errors = f"  {next(iter(one.errors.values()))[:150]}" if one.errors else ""
-                print(
-                    f"{model} {isolation}: {one.ms_per_job:,.0f} ms/job{errors}", file=sys.stderr, flush=True
-                )
+    found = kept(options) if options.again else through_cloudburst(options)
     alone = Alone(options.cache, interpreter(options.cache))
     found |= {(model, "alone"): alone.found(model, options.jobs) for model in options.only}
     show([HEAD, *rows(options.only, found)])
@@ -271,6 +266,33 @@ def main() -> None:
     }
     measure.RESULTS.mkdir(exist_ok=True)
     (measure.RESULTS / "models.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+def through_cloudburst(options: argparse.Namespace) -> dict[tuple[str, str], Found]:
+    """All models in both isolations."""
+    found = {}
+    with services.running() as stack:
+        through = Through(stack, options.cache)
+        for model in options.only:
+            for isolation in ISOLATIONS:
+                found[model, isolation] = one = through.run(model, isolation, options.jobs)
+                errors = f"  {next(iter(one.errors.values()))[:150]}" if one.errors else ""
+                print(
+                    f"{model} {isolation}: {one.ms_per_job:,.0f} ms/job{errors}", file=sys.stderr, flush=True
+                )
+    return found
+
+
+def kept(options: argparse.Namespace) -> dict[tuple[str, str], Found]:
+    """What the last run has found, of as many jobs as it had."""
+    document = json.loads((measure.RESULTS / "models.json").read_text())
+    options.jobs, found = document["jobs"], {}
+    for raw in document["found"]:
+        for part in ("values", "errors"):
+            raw[part] = {int(index): value for index, value in raw[part].items()}
+        found[raw["model"], raw["way"]] = Found(**raw)
+    options.only = sorted({model for model, _ in found})
+    return found
 
 
 def versions(python: Path) -> dict[str, str]:

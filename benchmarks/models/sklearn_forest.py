@@ -13,6 +13,6 @@ def work(params):
     train, test, known, _ = train_test_split(X, y)
     forest = RandomForestRegressor(n_estimators=8, n_jobs=2).fit(train, known)
     return {
-        "forest": forest.predict(test[:3]).tolist(),
+        "forest": forest.predict(test[:3]).round(9).tolist(),  # its threads add up in any order
         "centres": np.sort(KMeans(3, n_init=1).fit(X).cluster_centers_.ravel()).tolist(),
     }
