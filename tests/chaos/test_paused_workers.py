@@ -124,7 +124,12 @@ def test_clocks_ten_minutes_apart_four_reapers_and_stock_rq_info_harm_nothing(
     world: World, wrong_clock, rq_info
 ):
     skewed = [
-        world.start_worker(lease_s=2, LD_PRELOAD=str(wrong_clock), CLOCK_OFFSET_S=offset)
+        world.start_worker(
+            lease_s=2,
+            LD_PRELOAD=str(wrong_clock),
+            CLOCK_OFFSET_S=offset,
+            CLOUDBURST_JOB_VARIABLES="LD_PRELOAD,CLOCK_OFFSET_S",
+        )
         for offset in ("300", "-300", "300", "-300")
     ]
     wait_until(lambda: all(worker.name for worker in skewed), 30, "the workers to register")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sysconfig
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,12 +60,14 @@ class ModelStack(MiniStack):
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelStack]:
+def models() -> Iterator[ModelStack]:
     """Services and one worker of two slots."""
-    stack = ModelStack(tmp_path_factory.mktemp("models"))
+    # A short path: sockets of multiprocessing lie below it, and these may have 107 bytes.
+    stack = ModelStack(Path(tempfile.mkdtemp(prefix="cb-")))
     try:
         stack.start()
         stack.serve(slots=2)
         yield stack
     finally:
         stack.stop()
+        shutil.rmtree(stack.directory, ignore_errors=True)
