@@ -305,8 +305,8 @@ class Ensembles:
     def fail(self, ensemble: str, error: str, *, payload: str | None = None) -> int:
         """Fail all waiting jobs, because none of them can run; returns how many.
 
-        An ensemble that is complete stays what it is. With a ``payload`` (digest, or ""), only as long as it
-        is the ensemble's.
+        An ensemble that is complete stays what it is, unless all its jobs have failed. With a ``payload``
+        (digest, or ""), only as long as it is the ensemble's.
         """
         return self._close(
             ensemble, "failed", error, running=False, payload="-" if payload is None else payload

@@ -3,13 +3,14 @@
 -- where a caller of several ranges is interrupted: what is left is recorded when it reaches the queue's head.
 -- ARGV: ensemble, state (cancelled or failed), error, also the running ones (1 or 0), first index, count,
 -- rq_exception, payload that the ensemble must still have ('-': any). Returns how many became final; -1 and changes
--- nothing if the ensemble was complete.
+-- nothing if the ensemble was complete, unless all its jobs have failed and it is to be failed.
 local ens, state, reason, running = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local first, count = number_at(5), number_at(6)
 local spec = ensemble(ens)
 if not spec or (ARGV[8] ~= '-' and ARGV[8] ~= (spec.payload or '')) then return 0 end
 local ended = spec.finished + spec.failed + spec.cancelled
-if spec.state ~= state and spec.state ~= 'submitting' and ended >= spec.submitted then return -1 end
+local hopeless = state == 'failed' and spec.state == 'open' and spec.failed >= spec.submitted  -- its jobs said so first
+if spec.state ~= state and spec.state ~= 'submitting' and ended >= spec.submitted and not hopeless then return -1 end
 if spec.state ~= state then write('HSET', ens_key(ens), 'state', state, 'error', reason, 'note', '') end
 local status = state == 'cancelled' and 'canceled' or 'failed'
 local closed = 0
