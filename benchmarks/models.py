@@ -6,8 +6,8 @@ isolations, and in a plain loop with a process for each job; the values have to 
 same, too: without it there would be nothing to compare.
 
 The environment and the values of the loop are kept in ``--cache``. ``--alone`` computes the latter: that
-takes an hour and more on two CPUs, can be stopped, and goes on where it was. Run it after the first run, which
-builds the environment, and ``--again`` after it. Writes benchmarks/results/models.json.
+takes an hour and more on two CPUs, can be stopped, and goes on where it was. Run it after the first run, by
+which the environment is built, and ``--again`` after it. Writes benchmarks/results/models.json.
 """
 
 from __future__ import annotations
