@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import redis
 
 from cloudburst.commands import repair_redis
 from cloudburst.commands.redis_server import RedisServer as Settings
 from tests.conftest import RedisServer, free_port, redis_binary
+from tests.wait import wait_until
 
 PAIRS = 40
 SCRIPT = "for _, key in ipairs(KEYS) do redis.call('SET', key, ARGV[1]) end return 1"
@@ -51,14 +53,14 @@ def original(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
     server = RedisServer(directory)
     server.start()
     client = server.client()
+    client.config_set("appendfsync", "no")  # else a write may wait for the fsync of the one before
     sizes = []
     for n in range(PAIRS):
         client.eval(SCRIPT, 2, f"a{n}", f"b{n}", f"value-{n}\r\n" * 3)
         if n == PAIRS // 2 and request.param == "rewritten":
             fill_with_every_type(server)
             client.bgrewriteaof()
-            while client.info("persistence")["aof_rewrite_in_progress"]:
-                time.sleep(0.01)
+            wait_until(lambda: rewritten(client), 30, "the rewrite")
         client.incr("single")
         sizes.append(append_only_file(directory).stat().st_size)
     client.eval(SCRIPT, 2, "last-a", "last-b", "x" * 30)
@@ -74,6 +76,11 @@ def written(original: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     shutil.copytree(original.directory, directory)
     last = directory / original.last.relative_to(original.directory)
     return Written(directory, last, original.whole, original.before_last)
+
+
+def rewritten(client: redis.Redis) -> bool:
+    said = client.info("persistence")
+    return not said["aof_rewrite_in_progress"] and not said["aof_rewrite_scheduled"]
 
 
 def fill_with_every_type(server: RedisServer) -> None:
