@@ -166,7 +166,7 @@ def test_a_replay_has_the_variables_and_the_preloaded_modules_of_the_node_in_an_
 
     here = json.loads(done.stdout)
     own = {"CLOUDBURST_REPLAY", "CLOUDBURST_PAYLOAD_DIR", "INFLUX_URL", "INFLUX_TOKEN", "cwd", "temp"}
-    own |= {"INFLUXDB_V2_URL", "INFLUXDB_V2_TOKEN", "CLOUDBURST_POINTS"}
+    own |= {"INFLUXDB_V2_URL", "INFLUXDB_V2_TOKEN", "CLOUDBURST_POINTS", "CLOUDBURST_EXECUTOR"}
     assert set(here) - set(there["value"]) == {"CLOUDBURST_REPLAY"}
     assert {k: v for k, v in here.items() if k not in own} == {
         k: v for k, v in there["value"].items() if k not in own
