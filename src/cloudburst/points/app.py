@@ -160,7 +160,7 @@ class Answers:
         return StreamingResponse(self._json_lines(selection), media_type="application/x-ndjson")
 
     def _json_lines(self, selection: Selection) -> Iterator[str]:
-        # Each text that is yielded costs a change of threads, so many short series go together.
+        # Each text that is yielded costs a change of threads: short series are sent together.
         texts: list[str] = []
         size = 0
         for page in self._store.pages(selection):

@@ -17,7 +17,7 @@ IN_FLIGHT_LIMIT_BYTES = 4 * LIMIT_BYTES
 """What all writes that are under way may hold together."""
 
 IDLE_LIMIT_S = 120.0
-"""A client that sends nothing for so long has vanished."""
+"""Seconds without data after which a client counts as gone."""
 
 
 class Bodies:

@@ -27,7 +27,7 @@ KEY_LIMIT = 65535
 """Bytes of measurement, tags and the name of one field together, as in InfluxDB."""
 
 _DIGITS_LIMIT = 40
-"""Python refuses to read numbers of thousands of digits, and none of so many is a time."""
+"""A time has fewer digits. Python refuses to read numbers of thousands of digits."""
 
 _CACHED_KEYS = 10_000
 """Measurements with tags that are read once, as they come again and again."""

@@ -139,7 +139,7 @@ def exception_text(raw: bytes) -> str:
 
 
 def middle_left_out(text: str, limit: int) -> str:
-    """The beginning and the end of a text that has more than so many bytes."""
+    """The text, or its beginning and its end if it has more bytes than the limit."""
     raw = text.encode("utf-8", "replace")
     if len(raw) <= limit:
         return text

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 
 BITS = 63
-"""A seed is a whole number from 0 that has so many bits: it fits a signed integer of 64 bits everywhere."""
+"""Bits of a seed, a whole number from 0: it fits into a signed integer of 64 bits."""
 
 
 def new() -> int:

@@ -20,16 +20,16 @@ HEAD_LIMIT_BYTES = 32 * 1024
 """Of a request line with all headers: a tenth of it is enough for the longest name with each byte as %XX."""
 
 HEAD_S = 30.0
-"""The head of the first request has to be complete so long after the connection was made."""
+"""Seconds from the connection until the head of the first request is complete."""
 
 KEPT_S = 75
-"""The head of each further request has to be complete so long after the answer before it."""
+"""Seconds from an answer until the head of the next request is complete."""
 
 STALL_S = 120.0
-"""A client that takes nothing of an answer for so long has vanished, or means harm."""
+"""Seconds after which a client that takes nothing of its answer is cut off."""
 
 CONNECTIONS = 1000
-"""Beyond so many, one gives way that has no request under way: the one with the least time left."""
+"""Connections at a time. Beyond them, an idle one is closed: the one with the least time left."""
 
 CHECK_S = 1.0
 """How often each connection is looked at."""

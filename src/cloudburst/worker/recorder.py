@@ -21,7 +21,7 @@ BATCH = 200
 """Outcomes per script call: a few milliseconds of Redis' time."""
 
 BEHIND_BYTES = 256 << 20
-"""With so many bytes of points on their way to the database, no further jobs should be begun."""
+"""Bytes of points on their way to the database above which the worker begins no further job."""
 
 REFUSED = "refused"
 """Fingerprint of jobs whose outcome Redis did not take."""

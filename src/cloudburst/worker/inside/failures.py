@@ -30,7 +30,7 @@ from .values import Refused
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 DESCRIBE_S = 5.0
-"""An exception may take so long to say what it is."""
+"""Seconds that an exception may take to say what it is."""
 
 TEXT_CHARS = 8 * 1024
 """Of one exception's own text that are shown in the traceback, and of a child's output."""
