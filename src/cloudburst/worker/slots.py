@@ -1,7 +1,7 @@
 """All slots of the worker: starts executors, listens to them, stops what must be stopped.
 
-What has ended goes to the recorder; nothing in here talks to Redis. It is long because a slot, its executor and
-its claims change together: whoever starts, reads or ends one of them has to leave all three in order.
+What has ended goes to the recorder; nothing in here talks to Redis. It is long because a slot, its executor
+and its claims change together: whoever starts, reads or ends one of them has to leave all three in order.
 """
 
 from __future__ import annotations
