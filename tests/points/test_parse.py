@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import shutil
 import string
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -293,3 +297,24 @@ def test_reading_takes_time_in_proportion_to_the_text(line):
 
     # then a line costs the same in both, and not eight times as much
     assert seconds(many) < 4 * seconds(few) + 0.01
+
+
+PYTHONS = ["python3.11", "python3.12", "python3.13", "/usr/bin/python3", sys.executable]
+
+
+@pytest.mark.parametrize("python", [found for name in PYTHONS if (found := shutil.which(name))])
+def test_lines_are_read_by_every_python_that_is_here(python: str) -> None:
+    """Debian 12's Python 3.11.2 found no line at all, where 3.11.7 found them."""
+    script = (
+        "import sys; from cloudburst.points import parse\n"
+        "assert sys.version_info >= (3, 11), 'old'\n"
+        "lines = 'result,ensemble=e index=1i,n=1.0 17\\nm,a=b v=\"x y\",w=t -5\\n'\n"
+        "print(parse.are_whole(lines), parse.are_whole('m v=1\\n'), len(list(parse.parse(lines, now=0))))"
+    )
+    environ = {"PYTHONPATH": str(Path(parse.__code__.co_filename).parents[2])}
+
+    done = subprocess.run([python, "-c", script], env=environ, capture_output=True, text=True, check=False)
+
+    if "AssertionError: old" in done.stderr:
+        pytest.skip(f"{python} is older than CloudBurst needs")
+    assert done.stdout.split() == ["True", "False", "2"], done.stderr
