@@ -305,9 +305,11 @@ PYTHONS = ["python3.11", "python3.12", "python3.13", "/usr/bin/python3", sys.exe
 @pytest.mark.parametrize("python", [found for name in PYTHONS if (found := shutil.which(name))])
 def test_lines_are_read_by_every_python_that_is_here(python: str) -> None:
     """Debian 12's Python 3.11.2 found no line at all, where 3.11.7 found them."""
+    recent = [python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
+    if subprocess.run(recent, capture_output=True, check=False).returncode != 0:
+        pytest.skip(f"{python} does not run, or is older than CloudBurst needs")
     script = (
-        "import sys; from cloudburst.points import parse\n"
-        "assert sys.version_info >= (3, 11), 'old'\n"
+        "from cloudburst.points import parse\n"
         "lines = 'result,ensemble=e index=1i,n=1.0 17\\nm,a=b v=\"x y\",w=t -5\\n'\n"
         "print(parse.are_whole(lines), parse.are_whole('m v=1\\n'), len(list(parse.parse(lines, now=0))))"
     )
@@ -315,6 +317,4 @@ def test_lines_are_read_by_every_python_that_is_here(python: str) -> None:
 
     done = subprocess.run([python, "-c", script], env=environ, capture_output=True, text=True, check=False)
 
-    if "AssertionError: old" in done.stderr:
-        pytest.skip(f"{python} is older than CloudBurst needs")
     assert done.stdout.split() == ["True", "False", "2"], done.stderr

@@ -58,8 +58,8 @@ class LineError(PointsError):
         self.reason = reason
 
 
-# Atomic groups, (?>...), and no possessive quantifiers of groups, (...)++: with these, Python 3.11.2 (Debian 12)
-# finds nothing. Tried: 3.11.7 does.
+# Atomic groups, (?>...), and no possessive quantifiers of groups, (...)++: with these, Debian 12's Python
+# (3.11.2) finds nothing. Tried: 3.11.7 does.
 _NAME = r"(?>(?:[^ ,=\n]++|(?<=\\)[ ,=])+)"
 _VALUE = r'(?:"(?>(?:[^"\\]++|\\.)*)"|[^ ,"\n][^ ,\n]*+)'
 _FIELD = rf"{_NAME}={_VALUE}"
