@@ -9,6 +9,7 @@ from pathlib import Path
 
 import redis
 
+from cloudburst.commands.docker import STACK_LABEL
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import QueueError
 from cloudburst.rqwire.nodes import set_draining
@@ -210,6 +211,11 @@ def test_what_was_saved_is_restored_on_a_stack_that_lost_everything(swarm: Deplo
         set_draining(queue, "b", draining=False)
     assert "files: 0 fetched" in again
     halfway.wait(120)
+
+    # given: a container that has ended, of a task that the swarm has forgotten
+    b = swarm.machines["b"]
+    image = b.run(["docker", "image", "ls", "--quiet"]).stdout.split()[0]
+    b.run(["docker", "create", "--label", f"{STACK_LABEL}={NAME}", image])
 
     # when: the stack is taken down, its data and its secrets are gone, and another one takes its place
     swarm.run("down", "--yes")

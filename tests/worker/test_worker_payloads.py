@@ -8,7 +8,6 @@ import time
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from rq import Queue

@@ -159,8 +159,9 @@ def volume_remove(names: Sequence[str]) -> Command:
 
 
 def containers(stack: str) -> Command:
-    """Print the IDs of the stack's containers on that machine, ended ones too."""
-    return Command(("docker", "ps", "--all", "--quiet", "--filter", f"label={STACK_LABEL}={stack}"))
+    """Print ID, state and name of the stack's containers on that machine, of ended ones too; a line each."""
+    form = "{{.ID}} {{.State}} {{.Names}}"
+    return Command(("docker", "ps", "--all", "--filter", f"label={STACK_LABEL}={stack}", "--format", form))
 
 
 def registry(name: str, image: str, directory: str) -> Command:
@@ -177,8 +178,8 @@ def registry(name: str, image: str, directory: str) -> Command:
     )
 
 
-def container_remove(name: str) -> Command:
-    return Command(("docker", "rm", "--force", "--volumes", name))
+def container_remove(*names: str) -> Command:
+    return Command(("docker", "rm", "--force", "--volumes", *names))
 
 
 def service_containers(service: str) -> Command:

@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 from cloudburst.commands import docker, firewall, machine
 from cloudburst.commands.command import Command
@@ -227,16 +226,11 @@ def _cleaned(runner: Runner, leaving: Leaving, *, purge: bool) -> None:
     """Take away from the machine what the stack has put there; Docker stays."""
     host, stack = leaving.host, leaving.stack
     with runner.step(host, "removing the stack's files"):
-        ended = partial(_nothing, runner, host, docker.containers(stack))
-        _wait(f"{host}: its containers have not ended", GONE_S, ended)
+        removal.await_containers(runner, host, stack, time.monotonic() + GONE_S)
         # Out of the swarm, the machine does not know its manager any more, where the registry is.
         manager = _facts(runner, runner.names[0], stack).swarm_address
         there = replace(_facts(runner, host, stack), managers=(manager,))
         removal.clear_machine(runner, host, stack, {host: there}, purge=purge)
-
-
-def _nothing(runner: Runner, host: str, command: Command) -> bool:
-    return not runner.read(host, command)
 
 
 def _forgotten(paths: SwarmPaths, settings: Settings, leaving: Leaving) -> None:

@@ -18,6 +18,11 @@ from cloudburst.stack.swarm.facts import MachineFacts
 from cloudburst.stack.swarm.runner import Runner, Say
 
 GONE_S = 180.0
+"""Longest time for containers to end."""
+
+FORGOTTEN_S = 10.0
+"""Containers that ended longer ago are of tasks that the swarm has forgotten: it does not remove them."""
+
 RELEASED_S = 30.0
 
 
@@ -77,10 +82,26 @@ def _services(runner: Runner, master: str, stack: str) -> None:
             runner.do(master, docker.stack_remove(stack))
         deadline = time.monotonic() + GONE_S
         for name in runner.names:
-            while runner.read(name, docker.containers(stack)):
-                if time.monotonic() > deadline:
-                    raise StackError(f"{name}: containers of stack {stack} do not end; see `docker ps` there")
-                time.sleep(0.5)
+            await_containers(runner, name, stack, deadline)
+
+
+def await_containers(runner: Runner, host: str, stack: str, deadline: float) -> None:
+    """Until the machine has no container of the stack. ``deadline``: monotonic seconds.
+
+    Raises StackError, which names them, when some still run then.
+    """
+    forgotten = time.monotonic() + FORGOTTEN_S
+    while left := [line.split() for line in runner.read(host, docker.containers(stack)).splitlines()]:
+        running = [name for _, state, name in left if state not in {"created", "exited", "dead"}]
+        if not running and time.monotonic() > forgotten:
+            with contextlib.suppress(CommandError):  # the swarm removes them at this moment
+                runner.do(host, docker.container_remove(*(one for one, _, _ in left)))
+        if time.monotonic() > deadline:
+            names = ", ".join(running or [name for _, _, name in left])
+            raise StackError(
+                f"{host}: containers of stack {stack} do not end: {names}; see `docker ps --all` there"
+            )
+        time.sleep(0.5)
 
 
 def _secrets(runner: Runner, master: str, there: MachineFacts) -> None:

@@ -8,9 +8,13 @@ import shutil
 import socket
 import stat
 import tempfile
-from typing import Iterator
+import time
+from typing import Any, Iterator
 
 from .variables import put
+
+SETTLED_S = 0.1
+"""A directory that has not changed for longer shows each change by its time; times are exact to a tick."""
 
 
 class Scratch:
@@ -20,6 +24,8 @@ class Scratch:
         self.parent = parent
         self.directory = ""
         self._made = 0
+        self._untouched: Any = None
+        """Which directory it was, and when it had changed last, when it was found empty."""
 
     def enter(self) -> None:
         """Go into an empty directory, which is the one for temporary files, too."""
@@ -45,9 +51,19 @@ class Scratch:
 
     def clean(self) -> None:
         """An empty directory serves the next job, too; any other is removed."""
-        with contextlib.suppress(OSError):
-            if not os.listdir(self.directory) and stat.S_IMODE(os.stat(self.directory).st_mode) == 0o700:
+        try:
+            found = os.stat(self.directory)
+            changed = found.st_ino, found.st_ctime_ns  # the time is the kernel's: nobody can set it
+            if changed == self._untouched:
                 return
+            if not os.listdir(self.directory) and stat.S_IMODE(found.st_mode) == 0o700:
+                whole = found.st_ctime_ns % 10**9 == 0  # maybe all are, on this file system
+                settled = abs(time.time() - found.st_ctime) > SETTLED_S and not whole
+                self._untouched = changed if settled else None
+                return
+        except OSError:
+            pass
+        self._untouched = None
         os.chdir(self.parent)
         _remove(self.directory)
         self.directory = ""
