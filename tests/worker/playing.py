@@ -59,6 +59,8 @@ while True:
             os.kill(os.getpid(), *args)
         elif step == "print":
             os.write(1, args[0].encode())
+        elif step == "sleep":
+            time.sleep(*args)
         elif step == "after":
             threading.Thread(target=after, args=args, daemon=True).start()
         elif step == "flood":

@@ -26,11 +26,22 @@ def after(*durations_s: float) -> Ahead:
         ([0.3] * 9, True, 0),
         ([0.001] * 9 + [10.0], True, 0),  # a long one counts at once
         ([10.0] + [0.001] * 9, True, 0),  # and is forgotten slowly
-        ([10.0] + [0.001] * 99, True, 18),
+        ([10.0] + [0.001] * 99, True, 17),
     ],
 )
 def test_jobs_are_held_for_a_moment_or_one_while_the_queue_is_long(durations_s, plenty, held):
     assert after(*durations_s).per_slot(plenty=plenty) == held
+
+
+def test_what_a_claim_takes_is_hidden_by_twice_as_much_work():
+    ahead = after(*[0.02] * 9)
+    for _ in range(50):
+        ahead.waited(0.1)
+
+    assert ahead.per_slot(plenty=False) == 10
+    for _ in range(99):
+        ahead.waited(60.0)
+    assert ahead.moment_s == pytest.approx(1.02, rel=0.01)
 
 
 def test_what_is_held_stays_though_one_job_in_between_took_longer():

@@ -369,7 +369,7 @@ def test_an_executor_that_cannot_be_started_leaves_nothing_behind(playing, monke
 
 def test_large_messages_that_are_called_back_leave_no_file(playing):
     playing.run(ended())
-    running, large = playing.claim(["print", "x"]), playing.claim(["print", "y" * 100_000], ended())
+    running, large = playing.claim(["sleep", 60]), playing.claim(["print", "y" * 100_000], ended())
     playing.hand_over(running)
     playing.hand_over(large)
     directory = playing.runtime.payload_dir / "state" / "slots"

@@ -7,7 +7,12 @@ long as all others have enough to do, too: no job may wait behind another while 
 from __future__ import annotations
 
 MOMENT_S = 0.02
-"""So much work may wait behind a running job in any case: about what claiming it elsewhere would take."""
+"""So much work may wait behind a running job in any case: about what claiming it elsewhere would take, where
+Redis is near. Where it is not, or has much to do, what a claim takes is added twice: the half that is left
+when the next one is made has to last for it."""
+
+FAR_S = 0.5
+"""No claim is waited for longer; what takes so long now and then takes less by and by."""
 
 PATIENCE = 5
 """What is held already is given back only if it would wait for so many moments: one job in between that takes
@@ -19,7 +24,7 @@ LONGEST_S = 0.25
 MOST = 128
 """Jobs of no length: more would not make anything faster."""
 
-OVERHEAD_S = 60e-6
+OVERHEAD_S = 100e-6
 """What a job takes beside the time in the user's function."""
 
 
@@ -28,6 +33,16 @@ class Ahead:
 
     def __init__(self) -> None:
         self._usual_s: float | None = None
+        self._claim_s = 0.0
+
+    def waited(self, claim_s: float) -> None:
+        """A claim has taken so long, from the question to the answer."""
+        self._claim_s += (min(claim_s, FAR_S) - self._claim_s) / 8
+
+    @property
+    def moment_s(self) -> float:
+        """How much work may wait behind a running job."""
+        return MOMENT_S + 2 * self._claim_s
 
     def observe(self, duration_s: float) -> None:
         """A job has ended after ``duration_s``. A longer one counts at once, shorter ones by and by."""
@@ -43,11 +58,11 @@ class Ahead:
 
     def per_slot(self, *, plenty: bool) -> int:
         """Jobs that may be claimed for each slot beside the one that runs; ``plenty``: the queue is long."""
-        return self._fitting(MOMENT_S, plenty)
+        return self._fitting(self.moment_s, plenty)
 
     def kept_per_slot(self, *, plenty: bool) -> int:
         """Jobs that may stay for each slot beside the one that runs."""
-        return self._fitting(PATIENCE * MOMENT_S, plenty)
+        return self._fitting(PATIENCE * self.moment_s, plenty)
 
     def _fitting(self, time_s: float, plenty: bool) -> int:
         count = int(time_s / self.job_s)

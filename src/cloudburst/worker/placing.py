@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 PAUSE_S = 0.002
 """While executors have enough to do for longer, the worker rests: fewer turns, each with more jobs."""
 
+BATCH = 64
+"""Claims at a time: more would not cost Redis less for each."""
+
 HOLD_S = 0.05
 """A claim whose payload is not ready goes back after so long: most of what is there is ready by then."""
 
@@ -77,8 +80,8 @@ class Placing:
         held = len(self._slots.waiting) + sum(len(slot.claims) for slot in self._slots)
         most = self._most(self._per_slot())
         free = max(sum(not slot.claims for slot in self._slots) - len(self._slots.waiting), 0)
-        # Many at a time, unless a slot is free.
-        return (max(most - held, 0) if free or held <= most // 2 else 0), free
+        # Many at a time, unless a slot is free; not so many that slots run dry while Redis hands them out.
+        return (max(most - held, 0) if free or held <= max(most // 2, most - BATCH) else 0), free
 
     def _most(self, per_slot: int) -> int:
         """How many jobs may be held now: none behind a job that takes long."""

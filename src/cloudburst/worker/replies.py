@@ -210,6 +210,8 @@ def _check_value(value: bytes) -> None:
     """Whether whoever reads it later can. Raises ValueError or RecursionError."""
     if len(value) > frames.VALUE_LIMIT:
         raise ValueError(f"with a value of {len(value):,} bytes")
+    if value == b"null":
+        return
     decoded = _VALUE.decode(value.decode())
     if value.count(b"[") + value.count(b"{") > frames.DEPTH_LIMIT:
         _check_depth(decoded)

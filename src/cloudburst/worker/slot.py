@@ -51,7 +51,10 @@ class Slot:
 
     def has(self, runtime: Runtime) -> bool:
         """Whether an executor of that payload is here and takes jobs."""
-        return self.executor is not None and self.executor.runtime == runtime and not self.retiring
+        if self.executor is None or self.retiring:
+            return False
+        here = self.executor.runtime
+        return here is runtime or here == runtime
 
     def room(self, runtime: Runtime, ahead: int) -> bool:
         """Whether one more may wait behind the running claim, if ``ahead`` may."""

@@ -15,7 +15,7 @@ import selectors
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO, TypeVar
@@ -125,9 +125,7 @@ class Worker:
         rest_s = self._placing.rest_s()
         if rest_s:
             time.sleep(rest_s)
-        for key, _ in ready:
-            if isinstance(key.fileobj, ExecutorProcess):
-                self._slots.listen(key.data)
+        self._listen(ready)
         self._wake.drain()
         for order in self._orders.take():
             self._obey(order)
@@ -145,6 +143,7 @@ class Worker:
             self._placing.give_back_excess()
         self._recorder.take_acknowledged()
         if self._turn():
+            self._listen(self._selector.select(0))  # else jobs that have ended meanwhile would seem late
             self._placing.dispatch()
         if now >= self._next_beat:
             self._next_beat = now + BEAT_S
@@ -161,6 +160,12 @@ class Worker:
             crowded = self._provisioner.crowded
             in_use = self._slots.payloads(idle=not crowded)
             self._slots.end_idle(self._provisioner.evict(in_use, crowded=crowded))
+
+    def _listen(self, ready: Iterable[tuple[selectors.SelectorKey, int]]) -> None:
+        """Take what executors have said."""
+        for key, _ in ready:
+            if isinstance(key.fileobj, ExecutorProcess):
+                self._slots.listen(key.data)
 
     def _show_life(self) -> None:
         """Health checks look at this file's time. It says nothing of Redis, which no restart brings back."""
@@ -189,6 +194,7 @@ class Worker:
             return False
         if self._recorder.warnings:  # before the last job of their ensemble is recorded
             self._with_redis(self._warn)
+        began = time.monotonic()
         turn = self._with_redis(
             lambda: self._leases.turn(
                 count=wanted,
@@ -203,6 +209,7 @@ class Worker:
             return False
         self._recorder.told(turn.finished, turn.given_back)
         if wanted:
+            self._slots.ahead.waited(time.monotonic() - began)
             self._placing.take(turn.claims, plenty=turn.left > PLENTY * len(self._slots))
         # Jobs that are for others now are asked for again when something has ended here, and with each beat.
         if len(turn.claims) < wanted and not turn.for_others:

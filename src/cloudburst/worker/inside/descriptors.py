@@ -37,8 +37,17 @@ class Kept:
             self.fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, max(place - PLACES, 3))
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        self._file = file_of(self.fd)
+        found = os.fstat(self.fd)
+        self._device, self._inode = found.st_dev, found.st_ino
+
+    def file(self) -> Any:
+        """What ``os.fstat`` says of it; None if it is closed, or another file's by now."""
+        try:
+            found = os.fstat(self.fd)
+        except OSError:
+            return None
+        return found if found.st_ino == self._inode and found.st_dev == self._device else None
 
     def intact(self) -> bool:
         """Whether it is open, and not another file's by now."""
-        return bool(file_of(self.fd) == self._file)
+        return self.file() is not None

@@ -100,7 +100,7 @@ class Executor:
             if not message:
                 return
             head, _, data = message[ORDER.size :].partition(b"\n")
-            job = json.loads(head)
+            job = json.loads(head.decode())
             if "file" in job:
                 with open(job["file"], "rb") as file:
                     head, _, data = file.read().partition(b"\n")

@@ -93,6 +93,8 @@ class Leftovers:
 
     def _put_back(self) -> str:
         renew = ""
+        if [state.read() for state in STATE] == self._was:
+            return renew
         for state, was in zip(STATE, self._was):
             if state.read() != was:
                 try:

@@ -109,7 +109,8 @@ class Output:
 
     def clear(self) -> None:
         flush_streams()
-        if self._kept.intact() and os.fstat(self.fd).st_size:
+        file = self._kept.file()
+        if file is not None and file.st_size:
             os.ftruncate(self.fd, 0)
 
 

@@ -120,9 +120,12 @@ class Seeds:
         random.seed(self._state("random"))
         self._set_legacy()
         state = self._state("C")
-        with contextlib.suppress(Exception):  # where there is no ctypes
-            libc().srand(state & 0xFFFFFFFF)
-            libc().srand48(state & 0x7FFFFFFF)
+        try:
+            c = libc()
+            c.srand(state & 0xFFFFFFFF)
+            c.srand48(state & 0x7FFFFFFF)
+        except Exception:  # noqa: BLE001, S110 (where there is no ctypes)
+            pass
 
     def _set_legacy(self) -> None:
         mtrand: Any = sys.modules.get(_GLOBAL)

@@ -69,7 +69,7 @@ def disarm() -> None:
 
 
 def _signals() -> Any:
-    handlers = [_signal.getsignal(number) for number in SIGNALS]
+    handlers = list(map(_signal.getsignal, SIGNALS))
     return _signal.pthread_sigmask(_signal.SIG_BLOCK, ()), handlers, faulthandler.is_enabled()
 
 
@@ -141,7 +141,7 @@ def _set_loggers(was: Any) -> None:
 
 
 def _limits() -> List[Any]:
-    return [resource.getrlimit(limit) for limit in LIMITS]
+    return list(map(resource.getrlimit, LIMITS))
 
 
 def _set_limits(was: List[Any]) -> None:

@@ -53,6 +53,9 @@ _SECONDS = {
 """Units of numpy.timedelta64, in attoseconds."""
 
 
+_JSON = json.JSONEncoder(separators=(",", ":"))
+
+
 class Refused(Exception):
     """The job's data is nothing that this executor runs, or the returned value nothing that it stores."""
 
@@ -105,7 +108,7 @@ def plain(value: Any) -> Any:
 
 def encode(value: Any) -> bytes:
     """A plain value as JSON (Refused when it is too large)."""
-    body = json.dumps(value, separators=(",", ":")).encode()
+    body = _JSON.encode(value).encode()
     if len(body) > VALUE_LIMIT:
         raise Refused(
             "what the function returned has {:,} bytes as JSON, the limit is {:,}: write large results as "
@@ -132,14 +135,6 @@ class _Conversion:
 
     def __init__(self) -> None:
         self._room = VALUE_LIMIT
-        self._kinds: List[Tuple[Any, Callable[[Any], Any]]] = [
-            (str, lambda text: self._text(str.__str__(text))),
-            (float, float),
-            (int, lambda number: self._whole(int(number))),
-            ((datetime.date, datetime.time), lambda time: self._text(time.isoformat())),
-            (datetime.timedelta, _length),
-            ((decimal.Decimal, fractions.Fraction), _nearest),
-        ]
 
     def plain(self, value: Any, depth: int) -> Any:
         self._take(1)
@@ -161,7 +156,15 @@ class _Conversion:
     def _converted(self, value: Any, depth: int) -> Any:
         if type(value).__name__ in _MISSING:
             return None
-        for kinds, convert in self._kinds:
+        conversions: List[Tuple[Any, Callable[[Any], Any]]] = [
+            (str, lambda text: self._text(str.__str__(text))),
+            (float, float),
+            (int, lambda number: self._whole(int(number))),
+            ((datetime.date, datetime.time), lambda time: self._text(time.isoformat())),
+            (datetime.timedelta, _length),
+            ((decimal.Decimal, fractions.Fraction), _nearest),
+        ]
+        for kinds, convert in conversions:
             if isinstance(value, kinds):
                 return convert(value)
         return self._of_a_library(value, depth)

@@ -15,8 +15,8 @@ ROOM = 128
 
 _putenv = getattr(ctypes.PyDLL(None), "putenv", None)
 _data: Any = getattr(os.environ, "_data", None)
-_set: Dict[str, Tuple[str, bytes, Any]] = {}
-"""Of each variable: its value, the same as bytes, and the memory that it is in."""
+_set: Dict[str, Tuple[str, bytes, bytes, Any]] = {}
+"""Of each variable: its value, its name and value as bytes, and the memory that both are in."""
 
 
 def put(name: str, value: str) -> None:
@@ -24,8 +24,8 @@ def put(name: str, value: str) -> None:
     if _putenv is None or _data is None or "\0" in value:
         os.environ[name] = value
         return
-    key = os.fsencode(name)
-    before, data, memory = _set.get(name, ("", b"", b""))
+    known: Any = _set.get(name) or ("", os.fsencode(name), b"", b"")
+    before, key, data, memory = known
     if value == before and _data.get(key) is data:
         return
     data = os.fsencode(value)
@@ -34,5 +34,5 @@ def put(name: str, value: str) -> None:
         memory = ctypes.create_string_buffer(max(ROOM, 2 * len(whole)))
     memory.value = whole
     _putenv(memory)  # each time: a job may have replaced or removed it
-    _set[name] = value, data, memory
+    _set[name] = value, key, data, memory
     _data[key] = data
