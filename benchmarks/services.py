@@ -99,6 +99,7 @@ class Services:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._relay = _itself
         self._token_file = directory / "token"
         self._token_file.write_text(TOKEN)
         self.redis = Redis(directory / "redis")
@@ -145,19 +146,29 @@ class Services:
         self._processes.append(process)
         return process
 
+    @contextlib.contextmanager
+    def behind(self, relay: Callable[[int], int]) -> Iterator[None]:
+        """Workers started meanwhile reach each service at the port that ``relay`` gives for its own."""
+        self._relay = relay
+        try:
+            yield
+        finally:
+            self._relay = _itself
+
     def worker(
         self, *, slots: int, points: bool = True, state: str = "worker", **settings: str
     ) -> subprocess.Popen[bytes]:
         """Start a worker process as every stack does; without ``points`` it knows no database."""
         token = str(self._token_file)
-        influx = {"INFLUX_URL": self.stack.endpoints.influx_url, "INFLUX_TOKEN_FILE": token} if points else {}
+        influx_url = f"http://127.0.0.1:{self._relay(self.points_port)}"
+        influx = {"INFLUX_URL": influx_url, "INFLUX_TOKEN_FILE": token} if points else {}
         command = services.worker(
             sys.executable,
             redis_host="127.0.0.1",
-            redis_port=self.redis.port,
+            redis_port=self._relay(self.redis.port),
             redis_password_file=None,
             filestore_host="127.0.0.1",
-            filestore_port=self.filestore_port,
+            filestore_port=self._relay(self.filestore_port),
             filestore_token_file=self._token_file,
             influx=influx,
             state_dir=self.directory / state,
@@ -230,6 +241,10 @@ def until(condition: Callable[[], object], what: str, timeout_s: float, poll_s: 
         if time.monotonic() > deadline:
             raise SystemExit(f"waited {timeout_s} s for {what}")
         time.sleep(poll_s)
+
+
+def _itself(port: int) -> int:
+    return port
 
 
 def _healthy(port: int) -> bool:

@@ -1,6 +1,7 @@
 """A package index on this machine, so that environments are installed for real and without a network."""
 
-from __future__ import annotations
+from __future__ import contextlib
+import annotations
 
 import base64
 import hashlib
@@ -144,7 +145,8 @@ class PackageIndex:
                 self.send_header("Content-Type", "text/html")
                 self.send_header("Content-Length", str(len(body or b"")))
                 self.end_headers()
-                self.wfile.write(body or b"")
+                with contextlib.suppress(ConnectionError):  # it has been told to end
+            self.wfile.write(body or b"")
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
