@@ -145,8 +145,8 @@ class PackageIndex:
                 self.send_header("Content-Type", "text/html")
                 self.send_header("Content-Length", str(len(body or b"")))
                 self.end_headers()
-                with contextlib.suppress(ConnectionError):  # it has been told to end
-            self.wfile.write(body or b"")
+                with contextlib.suppress(ConnectionError):  # who asked has been told to end
+                    self.wfile.write(body or b"")
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
