@@ -1,9 +1,9 @@
 """A package index on this machine, so that environments are installed for real and without a network."""
 
-from __future__ import contextlib
-import annotations
+from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import ssl
