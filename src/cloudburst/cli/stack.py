@@ -1,4 +1,7 @@
-"""``cloudburst stack``: start, stop and show a stack. ``./buildstack.sh`` hands over to it."""
+"""``cloudburst stack``: start, stop and show a stack. ``./buildstack.sh`` hands over to it.
+
+It is long because it is a list: the options of each verb, and what they are handed to.
+"""
 
 from __future__ import annotations
 

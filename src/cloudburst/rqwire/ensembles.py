@@ -1,4 +1,7 @@
-"""The client's side of the queue: ensembles and their records."""
+"""The client's side of the queue: ensembles and their records.
+
+It is long because it is a list: one short method for each thing that a client can ask for.
+"""
 
 from __future__ import annotations
 

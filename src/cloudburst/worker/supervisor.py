@@ -2,7 +2,8 @@
 
 One thread does all of this; it never waits for anything but its selector and short calls to Redis. What may
 take long happens beside it: payloads are prepared in threads (``provision``), points are written in one
-(``points.writer``), and user code runs in executors.
+(``points.writer``), and user code runs in executors. It is long because it is the one place that says in
+which order all of this happens.
 """
 
 from __future__ import annotations

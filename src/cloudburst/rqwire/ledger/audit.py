@@ -3,7 +3,8 @@
 An audit may take seconds, while jobs move from the queue's list to leases to records. So it reads in that
 order: what moves meanwhile is seen twice rather than never. Scripts that only read return pages of a few
 milliseconds; on this side there is one byte per job. What then looks wrong (a job that was seen nowhere, two
-records) is looked at again, each job in one step, before it is called a breach.
+records) is looked at again, each job in one step, before it is called a breach. It is long because all
+rules of the ledger, and what breaks each of them, are here and nowhere else.
 """
 
 from __future__ import annotations
