@@ -419,7 +419,7 @@ def _print_endpoints(started: local.Started) -> None:
     flag = _name_flag(where.stack)
     console.print(f"Passwords and tokens: {config.stack_dir(os.environ, where.stack) / 'endpoints.json'}")
     stack = f"CLOUDBURST_STACK={where.stack} " if flag else ""
-    console.print(f"\nNext: {stack}client/run.py --jobs 100")
+    console.print(f"\nNext: {stack}.venv/bin/python client/run.py --jobs 100")
     console.print(f"Look: ./buildstack.sh --local{flag} --status    Stop: ./buildstack.sh --local{flag} -d")
 
 

@@ -137,7 +137,7 @@ def print_endpoints(done: Deployed) -> None:
         f"Log in at queue-dash as cloudburst, at grafana as admin: passwords are in {directory / 'secrets'}"
     )
     asked = f"--name {where.stack}"
-    console.print(f"\nNext: client/run.py --stack {where.stack} --jobs 100")
+    console.print(f"\nNext: .venv/bin/python client/run.py --stack {where.stack} --jobs 100")
     console.print(f"Look: ./buildstack.sh {asked} --status    Stop: ./buildstack.sh {asked} -d")
 
 
