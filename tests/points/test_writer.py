@@ -399,6 +399,30 @@ def test_a_spooled_line_that_is_refused_for_good_is_put_aside_and_holds_up_nothi
     assert "spooled points are refused for good" in caplog.text
 
 
+def test_a_hundred_thousand_spooled_lines_that_are_refused_hold_up_nothing(misbehaving, endpoint, writing):
+    endpoint.start()
+    misbehaving.behave = lambda write: write.reply(503)
+    write = writing(misbehaving.login)
+    write.submit(b'odd v="text" 1\n', "0")
+    assert write.answer("0").state == "spooled"
+    write.submit(b"".join(b"odd v=%d %d\n" % (i, i + 2) for i in range(100_000)), "1")
+    assert write.answer("1").state == "spooled"
+    write.submit(lines(0, 10), "2")
+    assert write.answer("2").state == "spooled"
+    already = len(misbehaving.bodies)
+
+    misbehaving.behave = lambda write: write.reply(*write.pass_on(endpoint.url))
+
+    write.wait_for_empty_spool()
+    assert endpoint.values() == list(range(10))
+    assert len(misbehaving.bodies) - already < 200
+    refused = (write.spool_dir / "refused.txt").read_text().splitlines()
+    assert {line for line in refused if not line.startswith("#")} >= {
+        f"odd v={i} {i + 2}" for i in range(100_000)
+    }
+    assert "already exists as type string" in refused[0]
+
+
 def test_a_full_spool_makes_jobs_wait_instead_of_losing_points(endpoint, writing, caplog):
     write = writing(endpoint.login, spool_limit_bytes=20)
     write.submit(lines(0), "fits")

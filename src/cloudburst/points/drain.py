@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 
 from cloudburst.points.batch import sift
 from cloudburst.points.database import Away, Database
-from cloudburst.points.parse import whole_lines
+from cloudburst.points.parse import LineError, parse, whole_lines
 from cloudburst.points.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
 """The pause after a failure doubles from the first to the longest of these."""
+
+REFUSALS = 32
+"""So often the database may refuse lines of one file before those that it refuses are told together."""
 
 
 class Drain:
@@ -113,9 +117,25 @@ class Drain:
             self._removed()
 
     def _deliver_but_malformed(self, lines: bytes) -> None:
-        """Their jobs are final, so all that can be done for lines that are refused is to keep them."""
+        """Their jobs are final, so all that can be done for lines that are refused is to keep them.
+
+        One job may have written a hundred thousand that are, and the points of others wait behind them.
+        """
         pieces = list(whole_lines(lines))
+        wrong = dict(_unreadable(pieces))
+        pieces = [piece for number, piece in enumerate(pieces) if number not in wrong]
         # All of it before any is put aside: if the database goes away meanwhile, it all happens again.
-        for span, reason in list(sift(pieces, self._database.write)):
+        for span, reason in list(sift(pieces, self._database.write, most=REFUSALS)):
             if reason:
-                self._spool.refuse(pieces[span.start], reason)
+                self._spool.refuse(b"".join(pieces[span.start : span.stop]), reason)
+        for line, reason in wrong.values():
+            self._spool.refuse(line, reason)
+
+
+def _unreadable(pieces: Iterable[bytes]) -> Iterator[tuple[int, tuple[bytes, str]]]:
+    """Which of them are no line protocol, and why: the database need not be asked."""
+    for number, piece in enumerate(pieces):
+        try:
+            deque(parse(piece.decode(), now=0), maxlen=0)
+        except (UnicodeDecodeError, LineError) as error:
+            yield number, (piece, getattr(error, "reason", "no text"))
