@@ -39,6 +39,7 @@ def test_what_a_claim_takes_is_hidden_by_twice_as_much_work():
         ahead.waited(0.1)
 
     assert ahead.per_slot(plenty=False) == 10
+    assert ahead.needed() == 10
     for _ in range(99):
         ahead.waited(60.0)
     assert ahead.moment_s == pytest.approx(1.02, rel=0.01)

@@ -15,7 +15,7 @@ from cloudburst import names
 from cloudburst.rqwire import encoding, seeds
 from cloudburst.rqwire.asked import NOTHING, Asked, asked
 from cloudburst.rqwire.connection import Redis, refuses_arguments
-from cloudburst.rqwire.scripts import Call, Scripts
+from cloudburst.rqwire.scripts import Asking, Call, Scripts
 
 log = logging.getLogger(__name__)
 
@@ -246,23 +246,36 @@ class Leases:
 
     def beat(self, claims: Iterable[Claim]) -> set[str]:
         """Extend the leases of ``claims``; returns the ids of jobs that are not ours any more."""
+        gone: set[str] = self._call.ask(self.beating(claims))[0]
+        return gone
+
+    def beating(self, claims: Iterable[Claim]) -> Asking[set[str]]:
+        """As ``beat``, to be asked together with other things."""
         pairs = [text for claim in claims for text in (encoding.named(claim.job_id), claim.owner)]
-        if not pairs:
-            return set()
-        return {encoding.name(job_id) for job_id in self._call("beat", self._queue, self._lease_s, *pairs)}
+        lost = yield "beat", (self._queue, self._lease_s, *pairs)
+        return {encoding.name(job_id) for job_id in lost}
 
     def reap(self) -> tuple[list[str], list[str]]:
         """Return jobs whose lease has run out; the ids that came back and those that were set aside."""
+        returned: tuple[list[str], list[str]] = self._call.ask(self.reaping())[0]
+        return returned
+
+    def reaping(self) -> Asking[tuple[list[str], list[str]]]:
+        """As ``reap``, to be asked together with other things."""
         shortest, longest = QUIET_S
         quiet_s = min(max(self._lease_s / 3, shortest), longest)
-        back, aside = self._call(
-            "reap", self._queue, self._lease_s, quiet_s, MAX_ATTEMPTS, POISON, _lost_exception()
-        )
+        limits = (self._lease_s, quiet_s, MAX_ATTEMPTS)
+        back, aside = yield "reap", (self._queue, *limits, POISON, _lost_exception())
         return [encoding.name(job_id) for job_id in back], [encoding.name(job_id) for job_id in aside]
 
     def open(self) -> list[tuple[str, str]]:
         """The ensembles that have jobs waiting, the oldest first, each with its payload's digest."""
-        found = self._call("open", self._queue)
+        pending: list[tuple[str, str]] = self._call.ask(self.opening())[0]
+        return pending
+
+    def opening(self) -> Asking[list[tuple[str, str]]]:
+        """As ``open``, to be asked together with other things."""
+        found = yield "open", (self._queue,)
         return [(encoding.name(ens), encoding.name(payload)) for ens, payload in found]
 
     def abandon(self, worker: str) -> list[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.exceptions import NoScriptError
 
@@ -15,6 +15,10 @@ from cloudburst.rqwire.connection import Redis
 Call = tuple[str, Sequence[Any]]
 """Name of a script and its arguments."""
 
+T = TypeVar("T")
+
+Asking = Generator[Call, Any, T]
+"""A call and what becomes of its reply: yields the call, is sent the reply, returns what that means."""
 
 PARTS = {
     "claim": ("anyway", "dependents", "stock", "past"),
@@ -73,6 +77,11 @@ class Scripts:
                 raise reply
         return replies
 
+    def ask(self, *asking: Asking[Any]) -> list[Any]:
+        """Several in one round trip, in their order; what each returns. Raises as ``together``."""
+        replies = self.together([next(one) for one in asking])
+        return [_answered(one, reply) for one, reply in zip(asking, replies, strict=True)]
+
     def answers(self, calls: Sequence[Call]) -> list[Any]:
         """As ``together``; a script that was refused has the error as its reply."""
         for name, _ in calls:  # otherwise those that Redis does not know yet would be called after the others
@@ -87,3 +96,12 @@ class Scripts:
             if isinstance(replies[place], NoScriptError):
                 replies[place] = self._client.eval(source(name), 0, *args)
         return replies
+
+
+def _answered(asking: Asking[T], reply: Any) -> T:
+    try:
+        asking.send(reply)
+    except StopIteration as end:
+        answer: T = end.value
+        return answer
+    raise RuntimeError("whoever asks makes one call")

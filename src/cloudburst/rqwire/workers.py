@@ -17,7 +17,7 @@ from cloudburst.model import NodeReading, WorkerStatus
 from cloudburst.rqwire import encoding, nodes
 from cloudburst.rqwire.connection import Redis, found, out_of_memory
 from cloudburst.rqwire.connection import Text as _Text
-from cloudburst.rqwire.scripts import Scripts
+from cloudburst.rqwire.scripts import Asking, Scripts
 
 ALIVE_S = 60
 """A worker's hash expires so long after its last heartbeat."""
@@ -49,6 +49,10 @@ class Registration:
 
     def heartbeat(self, *, busy: int, current_job: str, stopping: bool = False) -> None:
         """Tell Redis that the worker lives; makes the entry if it is not there (any more)."""
+        self._call.ask(self.living(busy=busy, current_job=current_job, stopping=stopping))
+
+    def living(self, *, busy: int, current_job: str, stopping: bool = False) -> Asking[None]:
+        """As ``heartbeat``, to be asked together with other things."""
         fields: Mapping[_Text, _Text] = {
             "birth": self._birth,
             "last_heartbeat": encoding.now(),
@@ -68,8 +72,9 @@ class Registration:
         if self.reading is not None:
             fields = {**fields, "cb_node": self.reading.to_json()}
         flat = chain.from_iterable(fields.items())
-        suspended, self.workers, wishes = self._call(
-            "heartbeat", self._name, self._queue, self._node, ALIVE_S, *flat
+        suspended, self.workers, wishes = yield (
+            "heartbeat",
+            (self._name, self._queue, self._node, ALIVE_S, *flat),
         )
         self.suspended = bool(suspended)
         self.draining = nodes.wishes(self._node, wishes).draining

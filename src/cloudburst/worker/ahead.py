@@ -6,6 +6,8 @@ long as all others have enough to do, too: no job may wait behind another while 
 
 from __future__ import annotations
 
+import math
+
 MOMENT_S = 0.02
 """So much work may wait behind a running job in any case: about what claiming it elsewhere would take, where
 Redis is near. Where it is not, or has much to do, what a claim takes is added twice: the half that is left
@@ -55,6 +57,10 @@ class Ahead:
     def job_s(self) -> float:
         """How long the next job is expected to take; infinite before the first has ended."""
         return float("inf") if self._usual_s is None else self._usual_s + OVERHEAD_S
+
+    def needed(self) -> int:
+        """How many keep a slot busy until the next claim but one is answered."""
+        return math.ceil(2 * self._claim_s / self.job_s)
 
     def per_slot(self, *, plenty: bool) -> int:
         """Jobs that may be claimed for each slot beside the one that runs; ``plenty``: the queue is long."""

@@ -81,7 +81,9 @@ class Placing:
         most = self._most(self._per_slot())
         free = max(sum(not slot.claims for slot in self._slots) - len(self._slots.waiting), 0)
         # Many at a time, unless a slot is free; not so many that slots run dry while Redis hands them out.
-        return (max(most - held, 0) if free or held <= max(most // 2, most - BATCH) else 0), free
+        needed = min(self._slots.ahead.needed() * len(self._slots), most * 3 // 4)
+        enough = max(most // 2, most - BATCH, needed)
+        return (max(most - held, 0) if free or held <= enough else 0), free
 
     def _most(self, per_slot: int) -> int:
         """How many jobs may be held now: none behind a job that takes long."""

@@ -32,6 +32,7 @@ from cloudburst.rqwire.builds import Builds
 from cloudburst.rqwire.ensembles import Ensembles
 from cloudburst.rqwire.leases import Claim, Leases
 from cloudburst.rqwire.orders import Order
+from cloudburst.rqwire.scripts import Scripts
 from cloudburst.worker.orders import Orders
 from cloudburst.worker.placing import Placing
 from cloudburst.worker.process import ExecutorProcess
@@ -75,6 +76,7 @@ class Worker:
         self._name = workers.worker_name(config.node)
         self._redis = _connect(config)
         self._config = config = replace(config, slots=config.slots or _slots(self._redis, config))
+        self._scripts = Scripts(self._redis)
         self._ensembles = Ensembles(self._redis)
         self._leases = Leases(
             self._redis, queue=config.queue, worker=self._name, node=config.node, lease_s=config.lease_s
@@ -228,18 +230,20 @@ class Worker:
         return any(claim.care > 1 for claim in held)
 
     def _beat(self) -> None:
-        held = self._slots.claims()
-        self._slots.forget(self._leases.beat([*held, *self._recorder.claims()]))
-        back, aside = self._leases.reap()
+        busy = self._slots.running()
+        current_job = busy[0].job_id if busy else ""
+        gone, (back, aside), _, pending = self._scripts.ask(
+            self._leases.beating([*self._slots.claims(), *self._recorder.claims()]),
+            self._leases.reaping(),
+            self._registration.living(busy=len(busy), current_job=current_job, stopping=self._stopping),
+            self._leases.opening(),
+        )
+        self._slots.forget(gone)
         if back or aside:
             log.warning("leases ran out: %s returned to the queue, %s set aside", back, aside)
-        busy = self._slots.running()
-        self._registration.heartbeat(
-            busy=len(busy), current_job=busy[0].job_id if busy else "", stopping=self._stopping
-        )
         self._publish_output()
         if not self._stopping and not self._registration.draining:
-            self._placing.prepare(self._leases.open())
+            self._placing.prepare(pending)
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + SWEEP_S
             self._registration.forget_expired()
