@@ -21,13 +21,13 @@ from tests.wait import wait_until
 pytestmark = pytest.mark.slow
 
 
-def pause_for_two_leases(world, paused, survivor, run):
+def pause_for_two_leases(world, paused, survivor, run, lease_s=LEASE_S):
     """The job is run elsewhere meanwhile; the records that there are before the worker goes on."""
     paused.pause()
     stopped_at = time.monotonic()
     survivor.resume()
     wait_until(lambda: world.complete(run), 20, "the job to be run elsewhere")
-    wait_until(lambda: time.monotonic() > stopped_at + 2 * LEASE_S, 2 * LEASE_S + 1, "two leases to pass")
+    wait_until(lambda: time.monotonic() > stopped_at + 2 * lease_s, 2 * lease_s + 1, "two leases to pass")
     before = world.redis.xrange(f"cb:ens:{run.ensemble}:results")
     paused.resume()
     return before
@@ -50,14 +50,15 @@ def test_a_worker_paused_while_its_job_runs_records_nothing_of_it(world: World):
 
 
 def test_a_finish_that_arrives_after_twice_the_lease_is_refused(world: World):
-    survivor = world.idle_survivor()
-    paused = world.worker(slots=1)
+    lease_s = 2  # two of them are less than the 6 s for which a worker waits for an answer
+    survivor = world.idle_survivor(lease_s)
+    paused = world.worker(slots=1, lease_s=lease_s)
     held = paused.proxy.hold("finish", BEFORE)
     run = world.submit(1)
     call = held.wait()
 
     # The whole machine stands still, with the finish of its job on the way.
-    before = pause_for_two_leases(world, paused, survivor, run)
+    before = pause_for_two_leases(world, paused, survivor, run, lease_s)
     held.release()
 
     wait_until(lambda: call.reply, what="the answer to the late finish")
