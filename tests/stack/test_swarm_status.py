@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from cloudburst.errors import StackError
 from cloudburst.model import Endpoints, EnsembleSpec, NodeReading
 from cloudburst.rqwire import ending
 from cloudburst.rqwire.ensembles import Ensembles
@@ -21,6 +22,7 @@ from cloudburst.stack.swarm.facts import MachineFacts, Node, Service
 from cloudburst.stack.swarm.paths import SwarmPaths
 from cloudburst.stack.swarm.status import DAY_S, SwarmStatus, certificate_end, size
 from cloudburst.stack.swarm.status import status as read_status
+from cloudburst.stack.swarm.waiting import until_registered
 from tests.certificates import Authority, TlsFront
 from tests.conftest import RedisServer, free_port
 from tests.influx import program
@@ -105,6 +107,14 @@ def look(endpoints: Endpoints | None, facts: MachineFacts | None = FACTS, **more
     return read_status(
         "s", facts, "" if facts else "m: no answer by ssh", endpoints, more.get("now", time.time())
     )
+
+
+def test_a_deployment_that_misses_workers_says_on_which_machines(endpoints, worker):
+    nodes = {"a": "a.example", "b": "b.example"}
+
+    assert [one.slots for one in until_registered(endpoints, nodes, 1, 0)] == [4]
+    with pytest.raises(StackError, match=r"none has come from b\.example\. The others are there"):
+        until_registered(endpoints, nodes, 0, 0)
 
 
 def test_a_stack_without_problems(endpoints, worker, redis_server):

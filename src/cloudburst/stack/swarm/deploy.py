@@ -14,7 +14,7 @@ from cloudburst.errors import CloudburstError, ConfigError, StackError
 from cloudburst.hosts.host import Host
 from cloudburst.hosts.local import LocalHost
 from cloudburst.hosts.ssh import SshHost
-from cloudburst.model import Endpoints
+from cloudburst.model import Endpoints, WorkerStatus
 from cloudburst.stack.lock import held
 from cloudburst.stack.paths import read_text, write_private
 from cloudburst.stack.refusals import explained
@@ -198,11 +198,12 @@ class Deployment:
         self._compose = (root / compose.FILE).read_text(encoding="utf-8")
         self.endpoints = endpoints(stack, settings, self._secrets, self._public, paths)
         self._secret_names, self._config_names, self._wanted = self._decide()
+        self._workers: list[WorkerStatus] = []
 
     @property
     def slots(self) -> int:
-        """CPUs of the machines that run jobs."""
-        return sum(self._there[one.host].cpus for one in self._machines if one.worker)
+        """What its workers have; known when it has been carried out."""
+        return sum(worker.slots for worker in self._workers)
 
     def carry_out(self, runner: Runner) -> bool:
         """Take all steps, and wait until everything does its work; whether there was anything to do."""
@@ -227,16 +228,18 @@ class Deployment:
         # One that was cut off may have done everything but tell.
         changed = bool(why) or self._needed(steps) or not self._paths.endpoints.exists()
         if not runner.dry:
-            self._wait(runner, digest, len(failures), past)
+            self._wait(runner, digest, past)
             clean_up(runner, self._master.host, steps)
+            # Before workers are waited for: where some are missing, jobs run on the others.
             self._publish()
+            self._workers = self._registered(len(failures))
         kept = self._settings.variables.get(RETENTION, "")
         changed |= retention.ensure(runner, self._master.host, self._stack, kept)
         if failures:
             raise StackError("\n".join(str(error) for error in failures))
         return changed
 
-    def _wait(self, runner: Runner, digest: str, missing: int, past: frozenset[str]) -> None:
+    def _wait(self, runner: Runner, digest: str, past: frozenset[str]) -> None:
         there = self._there[self._master.host].services.values()
         if not there or not all(one.settled and one.deployment == digest for one in there):
             with runner.step(self._master.host, "waiting for the services"):
@@ -244,9 +247,13 @@ class Deployment:
                     runner, self._master.host, self._stack, digest=digest, timeout_s=SETTLE_S, past=past
                 )
         write_private(self._paths.ca, trusted(self._settings, self._certificates))
-        silent = sum(one.silent for one in self._there.values())
-        nodes = sum(one.worker for one in self._machines) - missing - silent
-        waiting.until_answering(self.endpoints, nodes, ANSWER_S)
+        waiting.until_answering(self.endpoints, ANSWER_S)
+
+    def _registered(self, failed: int) -> list[WorkerStatus]:
+        """The workers, of all machines that run jobs but those that do not answer and that many others."""
+        asked = {one.host: self._there[one.host] for one in self._machines if one.worker}
+        nodes = {facts.hostname: host for host, facts in asked.items() if not facts.silent}
+        return waiting.until_registered(self.endpoints, nodes, failed, ANSWER_S)
 
     def _publish(self) -> None:
         text = self.endpoints.to_json()

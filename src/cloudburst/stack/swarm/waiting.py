@@ -7,7 +7,7 @@ import json
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from urllib.error import HTTPError
 
 import redis
@@ -15,7 +15,7 @@ import redis
 from cloudburst import trust
 from cloudburst.commands import docker, machine
 from cloudburst.errors import CommandError, QueueError, StackError
-from cloudburst.model import Endpoints
+from cloudburst.model import Endpoints, WorkerStatus
 from cloudburst.rqwire import connection
 from cloudburst.rqwire.workers import workers
 from cloudburst.stack.swarm import facts as state
@@ -72,19 +72,44 @@ def until_settled(
         time.sleep(POLL_S)
 
 
-def until_answering(where: Endpoints, nodes: int, timeout_s: float) -> None:
-    """Return when the stack answers from here, and so many workers have registered. Raises StackError."""
+def until_answering(where: Endpoints, timeout_s: float) -> None:
+    """Return when the stack answers from here. Raises StackError."""
     deadline = time.monotonic() + timeout_s
+    what = f"the gateway, {where.filestore_url}, does not answer this machine"
+    _wait(what, lambda: _gateway(where), deadline)
+    _wait("the queue does not answer this machine", lambda: _workers(where)[1], deadline)
 
-    def wait(what: str, problem: Callable[[], str]) -> None:
-        while reason := problem():
-            if time.monotonic() > deadline:
-                raise StackError(f"{what}: {reason}")
-            time.sleep(POLL_S / 2)
 
-    wait(f"the gateway, {where.filestore_url}, does not answer this machine", lambda: _gateway(where))
-    wait("the queue does not answer this machine", lambda: _queue(where, 0))
-    wait("not all workers have registered", lambda: _queue(where, nodes))
+def until_registered(
+    where: Endpoints, nodes: Mapping[str, str], missing: int, timeout_s: float
+) -> list[WorkerStatus]:
+    """Return the workers when all ``nodes`` have one, but for so many that are ``missing``.
+
+    ``nodes``: their names, and those of their machines. Raises StackError, which names those without.
+    """
+    there: list[WorkerStatus] = []
+
+    def without() -> str:
+        nonlocal there
+        there, problem = _workers(where)
+        left = sorted(set(nodes) - {worker.node for worker in there})
+        if problem or len(left) <= missing:
+            return problem
+        names = ", ".join(nodes[node] for node in left)
+        return (
+            f"none has come from {names}. The others are there, and jobs run; see --logs worker, then deploy "
+            "again. If it says that the address is in use, restart Docker on that machine first"
+        )
+
+    _wait("not all workers have registered", without, time.monotonic() + timeout_s)
+    return there
+
+
+def _wait(what: str, problem: Callable[[], str], deadline: float) -> None:
+    while reason := problem():
+        if time.monotonic() > deadline:
+            raise StackError(f"{what}: {reason}")
+        time.sleep(POLL_S / 2)
 
 
 def _gateway(where: Endpoints) -> str:
@@ -101,15 +126,13 @@ def _gateway(where: Endpoints) -> str:
         return f"{error}; is the port open to this machine?"
 
 
-def _queue(where: Endpoints, nodes: int) -> str:
+def _workers(where: Endpoints) -> tuple[list[WorkerStatus], str]:
+    """Those that have registered; or why they cannot be known."""
     try:
         with connection.connect(where.redis_url, ca_file=where.ca_file, timeout_s=ASK_S) as client:
-            there = workers(client) if nodes else []
-            if len({worker.node for worker in there}) < nodes:
-                return f"{len(there)} of {nodes} are there; see --logs worker"
+            return workers(client), ""
     except (redis.RedisError, QueueError) as error:
-        return f"{error}; is the port open to this machine?"
-    return ""
+        return [], f"{error}; is the port open to this machine?"
 
 
 def _count(service: Service) -> str:
