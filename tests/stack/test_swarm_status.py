@@ -152,6 +152,14 @@ def test_what_is_wrong_with_a_node_is_said(endpoints, worker, node, said):
     assert found.state == "partial"
     assert len(found.problems) == 1
     assert said in found.problems[0]
+    assert found.deploy_again == (node.state != "down")
+
+
+def test_a_node_that_is_down_shows_nothing_of_before_and_how_to_take_it_out(endpoints, worker):
+    found = look(endpoints, replace(FACTS, nodes=(MASTER, replace(COMPUTE, state="down"))))
+
+    assert (found.nodes[1].reading, found.nodes[1].slots) == (None, 0)
+    assert found.problems[0].endswith("--drain a --lost")
 
 
 def test_a_keeper_that_could_not_end_the_stack_is_wrong_at_once(endpoints, worker, redis_server):

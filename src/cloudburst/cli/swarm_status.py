@@ -52,7 +52,8 @@ def show(kind: Kind, stack: str, again: str = "") -> int:
     for line in found.warnings:
         console.print(f"warning   {line}", style="yellow")
     if found.problems:
-        console.print(f"\nsomething is wrong with stack {stack}; deploy it again: {again}", style="yellow")
+        advice = f"; deploy it again: {again}" if found.deploy_again else ""
+        console.print(f"\nsomething is wrong with stack {stack}{advice}", style="yellow")
         return PARTIAL
     return WELL
 

@@ -51,7 +51,7 @@ class NodeStatus:
     slots: int
     busy: int
     reading: NodeReading | None
-    """None without a worker, or until it has taken one."""
+    """None without a worker, until it has taken one, and of a node that is down."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,11 @@ class SwarmStatus:
     """What is wrong now."""
     warnings: tuple[str, ...]
     """What will be wrong if nobody does anything."""
+
+    @property
+    def deploy_again(self) -> bool:
+        """Whether a deployment may help: it starts no machine that is down."""
+        return len(self.problems) > sum(node.state == "down" for node in self.nodes)
 
 
 def status(
@@ -175,7 +180,8 @@ def _node(node: Node, its: list[WorkerStatus], workers_known: bool) -> NodeStatu
             "no worker" if not its else its[0].state if its[0].state in {"draining", "stopping"} else state
         )
     master = node.labels.get("cloudburst.master") == "true"
-    return NodeStatus(node.hostname, node.address, state, master=master, **_sums(its))
+    # What a node that is down has said last is not so any more.
+    return NodeStatus(node.hostname, node.address, state, master=master, **_sums(its * (state != "down")))
 
 
 def _sums(its: list[WorkerStatus]) -> dict[str, Any]:
@@ -198,7 +204,10 @@ def _service_problems(stack: str, services: Iterable[Service]) -> Iterator[str]:
 def _node_problems(nodes: Iterable[NodeStatus]) -> Iterator[str]:
     for node in nodes:
         if node.state == "down":
-            yield f"{node.name} ({node.address}) is down, its jobs run elsewhere: start it, or remove it"
+            yield (
+                f"{node.name} ({node.address}) is down, its jobs run elsewhere: start it, or take it out: "
+                f"--drain {node.name} --lost"
+            )
         elif node.state == "no worker":
             yield f"{node.name} has no worker: it may be starting; see --logs worker"
         elif node.state == "unknown":
