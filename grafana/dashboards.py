@@ -16,7 +16,9 @@ from cloudburst import names
 
 Panel = dict[str, Any]
 
-SOURCE = {"type": "influxdb", "uid": "cloudburst"}
+JOBS, STACK = ({"type": "influxdb", "uid": uid} for uid in ("cloudburst", "cloudburst-stack"))
+"""The bucket with the points of jobs, and the one with what the stack measures of itself."""
+
 COLUMNS = 24
 NOTHING = "no data yet"
 GREEN, YELLOW, RED, BLUE, GREY = "green", "yellow", "red", "blue", "text"
@@ -29,10 +31,15 @@ NODE, QUEUE = names.MEASUREMENT_NODE, names.MEASUREMENT_QUEUE
 REDIS, DISK = names.MEASUREMENT_REDIS, names.MEASUREMENT_DISK
 
 
+def source(text: str) -> dict[str, str]:
+    """Which of them has the answer to a query."""
+    return STACK if any(f'"{measurement}"' in text for measurement in names.OBSERVED) else JOBS
+
+
 def query(text: str, *, table: bool = False, alias: str = "") -> dict[str, Any]:
     """One query of a panel. ``alias`` names its series, such as ``$tag_node``."""
     made = {
-        "datasource": SOURCE,
+        "datasource": source(text),
         "rawQuery": True,
         "query": text,
         "resultFormat": "table" if table else "time_series",
@@ -59,7 +66,7 @@ def panel(
         "type": kind,
         "title": title,
         "description": description,
-        "datasource": SOURCE,
+        "datasource": queries[0]["datasource"],
         "targets": [{"refId": chr(ord("A") + number)} | one for number, one in enumerate(queries)],
         "interval": "10s",
         "fieldConfig": {
@@ -516,7 +523,7 @@ def variable(name: str, label: str, text: str, description: str, **settings: Any
         "name": name,
         "label": label,
         "description": description,
-        "datasource": SOURCE,
+        "datasource": source(text),
         "definition": text,
         "query": {"query": text, "refId": "variable"},
         "refresh": 2,  # with each change of the time range, and with each refresh

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import requests
 
+from cloudburst import names
 from tests.conftest import free_port
 from tests.wait import wait_until
 
-DATABASE = "cloudburst"
+DATABASE = names.BUCKET
+STACK_DATABASE = names.BUCKET_STACK
 
 _SETTINGS = """
 reporting-disabled = true
@@ -81,6 +83,7 @@ class Influx:
             self._run(program("nginx"), "-c", str(self._directory / "nginx.conf"))
         wait_until(self._answers, 20, "InfluxDB to answer")
         self.query(f"CREATE DATABASE {DATABASE}")
+        self.query(f"CREATE DATABASE {STACK_DATABASE}")
 
     def stop(self) -> None:
         for process in reversed(self._processes):
@@ -88,19 +91,23 @@ class Influx:
             process.wait(10)
         self._processes.clear()
 
-    def query(self, text: str) -> list[dict[str, Any]]:
-        """The series that InfluxQL finds; an error of the database fails the test."""
-        answer = requests.post(f"{self.url}/query", {"db": DATABASE, "q": text, "epoch": "ms"}, timeout=30)
+    def query(self, text: str, database: str = "") -> list[dict[str, Any]]:
+        """The series that InfluxQL finds; an error of the database fails the test.
+
+        Without a ``database``: in the one that has what the stack measures, if that is asked for.
+        """
+        database = database or (STACK_DATABASE if 'FROM "cloudburst_' in text else DATABASE)
+        answer = requests.post(f"{self.url}/query", {"db": database, "q": text, "epoch": "ms"}, timeout=30)
         assert answer.status_code == 200, f"{text}: {answer.text}"
         (result,) = answer.json()["results"]
         assert "error" not in result, f"{text}: {result['error']}"
         return result.get("series", [])
 
-    def rows(self, text: str) -> list[dict[str, Any]]:
+    def rows(self, text: str, database: str = "") -> list[dict[str, Any]]:
         """The rows of all series, with their tags as columns."""
         return [
             series.get("tags", {}) | dict(zip(series["columns"], values, strict=True))
-            for series in self.query(text)
+            for series in self.query(text, database)
             for values in series["values"]
         ]
 

@@ -220,6 +220,8 @@ class WorkerConfig:
     """Write points about the node, for the stack's dashboard."""
     observe_s: float = 10.0
     """How often the node is measured."""
+    stack_bucket: str = names.BUCKET_STACK
+    """Where points about the node go."""
 
     def __repr__(self) -> str:
         return f"WorkerConfig(queue={self.queue!r}, slots={self.slots}, state_dir={str(self.state_dir)!r})"
@@ -256,6 +258,7 @@ class WorkerConfig:
             environments_gb=number(environ, "CLOUDBURST_ENVIRONMENTS_GB", 20.0),
             observe=flag(environ, "CLOUDBURST_OBSERVE"),
             observe_s=number(environ, "CLOUDBURST_OBSERVE_S", 10.0),
+            stack_bucket=environ.get("CLOUDBURST_STACK_BUCKET") or names.BUCKET_STACK,
         )
 
 
@@ -267,7 +270,7 @@ class ObserverConfig:
     influx_url: str
     influx_token: str
     influx_org: str
-    influx_bucket: str
+    stack_bucket: str
     queue: str = names.QUEUE
     disk: Path | None = None
     """A directory on the disk that must not fill up; None: none is watched."""
@@ -290,7 +293,7 @@ class ObserverConfig:
             influx_url=influx_url,
             influx_token=secret(environ, "INFLUX_TOKEN"),
             influx_org=environ.get("INFLUX_ORG") or names.ORG,
-            influx_bucket=environ.get("INFLUX_BUCKET") or names.BUCKET,
+            stack_bucket=environ.get("CLOUDBURST_STACK_BUCKET") or names.BUCKET_STACK,
             queue=environ.get("CLOUDBURST_QUEUE") or names.QUEUE,
             disk=Path(disk) if disk else None,
             interval_s=number(environ, "CLOUDBURST_OBSERVE_S", 10.0),

@@ -18,7 +18,10 @@ PAYLOAD_NAME = "worker.zip"
 
 ORG = "cloudburst"
 BUCKET = "cloudburst"
-"""InfluxDB organisation and bucket of every stack."""
+"""InfluxDB organisation of every stack, and its bucket for the points of jobs."""
+
+BUCKET_STACK = "cloudburst_stack"
+"""The bucket for what a stack measures of itself: ``OBSERVED``."""
 
 MEASUREMENT_RESULT = "result"
 """Measurement of returned values: tag ``ensemble``, fields ``index`` and the returned numbers."""

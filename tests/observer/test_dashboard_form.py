@@ -196,7 +196,8 @@ def test_variables_are_asked_of_the_stacks_database_and_need_only_those_before_t
         before: set[str] = set()
         for variable in dashboard["templating"]["list"]:
             assert variable["type"] == "query"
-            assert variable["datasource"] == {"type": "influxdb", "uid": "cloudburst"}
+            uid = "cloudburst" if variable["name"] == "field" else "cloudburst-stack"
+            assert variable["datasource"] == {"type": "influxdb", "uid": uid}
             assert set(re.findall(r"\$(\w+)", variable["query"]["query"])) <= before
             before.add(variable["name"])
 

@@ -35,6 +35,9 @@ VARIABLES = {variable["name"]: variable for variable in DASHBOARDS["ensemble"]["
 QUIET = {"Failures by fingerprint", "Failures over time", "Lost leases", "Notice"}
 """They are empty as long as all is well."""
 
+BUCKETS = {"cloudburst": names.BUCKET, "cloudburst-stack": names.BUCKET_STACK}
+"""By the uid of a data source, what it asks."""
+
 KINDS = {"timeseries", "stat", "gauge", "table", "trend"}
 """Panels that Grafana 11 has; the old ``graph`` is gone."""
 
@@ -54,7 +57,7 @@ def filled(text: str, **values: str) -> str:
 def chosen(influx: Influx, name: str, **values: str) -> list[str]:
     """The choices of a variable: the first column of texts, as far as its pattern allows."""
     variable = VARIABLES[name]
-    rows = influx.rows(filled(variable["query"]["query"], **values))
+    rows = influx.rows(filled(variable["query"]["query"], **values), BUCKETS[variable["datasource"]["uid"]])
     column = next((key for key, value in rows[0].items() if isinstance(value, str)), "") if rows else ""
     pattern = re.compile(variable["regex"].strip("/") or ".*")
     return [row[column] for row in rows if pattern.match(row[column])]
@@ -101,10 +104,13 @@ def upload_squares(observed: Observed) -> str:
 def test_every_query_finds_what_was_measured(observed, values, panel):
     for target in panel["targets"]:
         query = filled(target["query"], **values)
+        database = BUCKETS[target["datasource"]["uid"]]
         if panel["title"] == "Lost leases":
-            observed.influx.query(query)
+            observed.influx.query(query, database)
             continue
-        rows = wait_until(lambda query=query: observed.influx.rows(query), 5, query)
+        rows = wait_until(
+            lambda query=query, database=database: observed.influx.rows(query, database), 5, query
+        )
         shown = {name for row in rows for name, value in row.items() if value is not None} - {"time"}
         assert shown, f"{query}: only times"
 
@@ -215,14 +221,17 @@ def test_a_newcomer_can_read_every_panel(panel):
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_every_query_goes_to_the_stacks_database_for_what_is_in_it(panel):
+def test_every_query_goes_to_the_bucket_that_has_what_is_asked_for(panel):
     known = {name: fields for name, (_, fields) in names.OBSERVED.items()}
     for target in panel["targets"]:
-        assert target["datasource"] == panel["datasource"] == {"type": "influxdb", "uid": "cloudburst"}
+        assert target["datasource"] == panel["datasource"]
         asked = set(re.findall(r'FROM "([^"]+)"', target["query"]))
         assert len(asked) == 1
         (measurement,) = asked
-        if measurement != names.MEASUREMENT_RESULT:
+        own = measurement != names.MEASUREMENT_RESULT
+        uid = "cloudburst-stack" if own else "cloudburst"
+        assert target["datasource"] == {"type": "influxdb", "uid": uid}
+        if own:
             fields = set(re.findall(r'(?:last|mean|spread)\("([^"]+)"\)', target["query"]))
             assert fields <= set(known[measurement])
             assert fields
@@ -258,15 +267,18 @@ def test_no_panels_overlap():
         assert max(x for x, _ in cells) < 24
 
 
-def test_the_datasource_is_the_one_that_dashboards_name_and_its_token_is_a_secret():
+def test_the_datasources_are_those_that_dashboards_name_and_their_token_is_a_secret():
     text = (GRAFANA / "provisioning" / "datasources" / "cloudburst.yaml").read_text()
+    sources = text.split("  - name:")[1:]
 
-    for line in (
-        "uid: cloudburst",
-        "type: influxdb",
-        "url: http://gateway:8086",
-        "dbName: cloudburst",
-        "httpHeaderName1: Authorization",
-        "httpHeaderValue1: Token $__file{/run/secrets/influx-read-token}",
-    ):
-        assert line in text
+    assert len(sources) == len(BUCKETS)
+    for source, (uid, bucket) in zip(sources, BUCKETS.items(), strict=True):
+        for line in (
+            f"uid: {uid}\n",
+            "type: influxdb\n",
+            "url: http://gateway:8086\n",
+            f"dbName: {bucket} #",
+            "httpHeaderName1: Authorization\n",
+            "httpHeaderValue1: Token $__file{/run/secrets/influx-read-token}\n",
+        ):
+            assert line in source

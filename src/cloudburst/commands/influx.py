@@ -6,22 +6,30 @@ container; it gets into no command line.
 
 from __future__ import annotations
 
+from cloudburst import names
 from cloudburst.commands.command import Command
-
-ORGANISATION = BUCKET = "cloudburst"
-"""As the compose file has them set up."""
 
 _AS_OPERATOR = 'INFLUX_TOKEN=$(cat /run/secrets/influx-token) exec influx bucket "$@"'
 
 
 def buckets(container: str) -> Command:
-    """Print a JSON list with the stack's bucket: ``id``, ``retentionRules`` with ``everySeconds``."""
-    return _bucket(container, "list", "--org", ORGANISATION, "--name", BUCKET, "--json")
+    """Print a JSON list of all buckets: ``id``, ``name``, ``retentionRules`` with ``everySeconds`` and
+    ``shardGroupDurationSeconds``."""
+    return _bucket(container, "list", "--org", names.ORG, "--json")
 
 
-def keep(container: str, bucket: str, seconds: int) -> Command:
-    """Keep points of the bucket with that ID for so long; 0: for ever. Older ones go, for good."""
-    return _bucket(container, "update", "--id", bucket, "--retention", f"{seconds}s")
+def make(container: str, name: str, keep_s: int) -> Command:
+    """Make a bucket whose points are kept for so many seconds; 0: for ever."""
+    return _bucket(container, "create", "--org", names.ORG, "--name", name, "--retention", f"{keep_s}s")
+
+
+def change(container: str, bucket: str, keep_s: int, shard_s: int) -> Command:
+    """Keep points of the bucket with that ID for ``keep_s``, 0: for ever. Older ones go, for good.
+
+    ``shard_s``: how much time each of its further shard groups spans; 0: as now.
+    """
+    shards = ("--shard-group-duration", f"{shard_s}s") if shard_s else ()
+    return _bucket(container, "update", "--id", bucket, "--retention", f"{keep_s}s", *shards)
 
 
 def _bucket(container: str, *words: str) -> Command:

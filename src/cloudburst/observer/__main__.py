@@ -28,7 +28,7 @@ class Observer:
     def __init__(self, config: ObserverConfig) -> None:
         self._config = config
         self._outbox = Outbox(
-            Login(config.influx_url, config.influx_token, config.influx_org, config.influx_bucket)
+            Login(config.influx_url, config.influx_token, config.influx_org, config.stack_bucket)
         )
         self._rounds: Rounds | None = None
         self._away = ""

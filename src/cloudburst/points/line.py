@@ -42,6 +42,9 @@ Point = Tuple[str, str, int]
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _TIME_LIMIT = 2**63 - 2
 """InfluxDB keeps the outermost nanoseconds of 64 bits for itself."""
+_FIRST_TIME, _LAST_TIME = -9214560000 * 10**9, 9214646400 * 10**9 - 1
+"""The years that it can hold as a whole."""
+_OUTSIDE = "outside of the years 1678 to 2261, which is what the database can hold"
 _NOT_A_TIME = -(2**63)
 """How numpy and pandas store a missing time."""
 _MISSING = ("NAType", "NaTType")
@@ -345,8 +348,8 @@ def _nanoseconds(time: Any) -> int:
     stamp = time if type(time) is int else _converted(time)
     if stamp == _NOT_A_TIME:
         raise ValueError("time: is missing (NaT)")
-    if not -_TIME_LIMIT <= stamp <= _TIME_LIMIT:
-        raise ValueError("time: %r is outside of the years 1677 to 2262" % (time,))
+    if not _FIRST_TIME <= stamp <= _LAST_TIME:
+        raise ValueError("time: %r is %s" % (time, _OUTSIDE))
     return stamp
 
 
@@ -397,12 +400,18 @@ def _points(measurement: str, frame: Any, tags: Optional[Mapping[str, Any]], tim
     keys = [_key("field", name) for name in names]
     for begin in range(0, len(frame), FRAME_ROWS):
         part = frame.iloc[begin : begin + FRAME_ROWS]
-        stamps = _index_times(part.index, time)
+        try:
+            stamps = _index_times(part.index, time)
+        except ValueError as error:
+            if type(error).__name__.startswith("OutOfBounds"):  # as pandas says it
+                raise ValueError("DataFrame: its index has times %s (%s)" % (_OUTSIDE, error)) from error
+            raise
         columns = [_column(key, part.iloc[:, number].tolist()) for number, key in enumerate(keys)]
         for row, stamp in enumerate(stamps):
             text = ",".join([column[row] for column in columns if column[row]])
-            if stamp == _NOT_A_TIME:
-                raise ValueError("DataFrame: the time of row %d is missing (NaT)" % (begin + row))
+            if not _FIRST_TIME <= stamp <= _LAST_TIME:
+                what = "missing (NaT)" if stamp == _NOT_A_TIME else _OUTSIDE
+                raise ValueError("DataFrame: the time of row %d is %s" % (begin + row, what))
             if text:
                 yield series, text, stamp
 

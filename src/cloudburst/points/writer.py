@@ -309,6 +309,14 @@ def _cut(lines: bytes) -> Iterator[bytes]:
     yield b"".join(piece)
 
 
-def open_writer(login: Login, spool_dir: Path, *, called: Callable[[], None]) -> PointWriter | None:
+def open_writer(
+    login: Login,
+    spool_dir: Path,
+    *,
+    called: Callable[[], None],
+    spool_limit_bytes: int = SPOOL_LIMIT_BYTES,
+) -> PointWriter | None:
     """A writer, unless no database is configured."""
-    return PointWriter(login, spool_dir, called=called) if login.url else None
+    if not login.url:
+        return None
+    return PointWriter(login, spool_dir, called=called, spool_limit_bytes=spool_limit_bytes)

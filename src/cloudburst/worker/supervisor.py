@@ -97,7 +97,7 @@ class Worker:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._slots = Slots(config, environ, self._selector, self._recorder, self._fail_ensemble)
-        self._vitals = Vitals(config, self._points)
+        self._vitals = Vitals(config, database)
         self._placing = Placing(self._slots, self._provisioner, lambda: self._registration.workers)
         self._stopping = False
         self._stop_by = 0.0
@@ -368,6 +368,7 @@ class Worker:
         self._slots.close()
         if self._points is not None:
             self._points.close(2.0)
+        self._vitals.close()
         self._with_redis(self._registration.death)
         _write(self._state_lock, self._before)
         self._state_lock.close()

@@ -19,12 +19,12 @@ from cloudburst.stack.lock import held
 from cloudburst.stack.paths import read_text, write_private
 from cloudburst.stack.refusals import explained
 from cloudburst.stack.swarm import (
+    buckets,
     certificates,
     compose,
     images,
     machines,
     memory,
-    retention,
     secrets,
     waiting,
 )
@@ -230,11 +230,13 @@ class Deployment:
         if not runner.dry:
             self._wait(runner, digest, past)
             clean_up(runner, self._master.host, steps)
+        # Before clients find the stack: what a job has written stays in the shards that it was written into.
+        kept = self._settings.variables.get(RETENTION, "")
+        changed |= buckets.ensure(runner, self._master.host, self._stack, kept)
+        if not runner.dry:
             # Before workers are waited for: where some are missing, jobs run on the others.
             self._publish()
             self._workers = self._registered(len(failures))
-        kept = self._settings.variables.get(RETENTION, "")
-        changed |= retention.ensure(runner, self._master.host, self._stack, kept)
         if failures:
             raise StackError("\n".join(str(error) for error in failures))
         return changed

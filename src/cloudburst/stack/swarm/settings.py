@@ -28,7 +28,7 @@ _VARIABLE = re.compile(
 """Variables of the caller that the compose file knows."""
 
 RETENTION = "CLOUDBURST_RETENTION"
-"""How long InfluxDB keeps points."""
+"""How long InfluxDB keeps what the stack measures of itself."""
 
 _BUILD = {
     "CLOUDBURST_BASE_IMAGE": "BASE_IMAGE",

@@ -1,7 +1,8 @@
-"""How long points are kept is changed by a deployment.
+"""Buckets are made and mended by a deployment.
 
 No InfluxDB 2 can be had where this is tested. In the place of Docker's and InfluxDB's clients are programs
-that know the words of their references (``influx bucket list`` and ``update``, influx-cli 2.x) and no others.
+that know the words of their references (``influx bucket list``, ``create`` and ``update``,
+influx-cli 2.x) and no others.
 """
 
 from __future__ import annotations
@@ -10,20 +11,21 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cloudburst.commands import influx
 from cloudburst.errors import ConfigError, StackError
 from cloudburst.hosts.local import LocalHost
-from cloudburst.stack.swarm import retention
+from cloudburst.stack.swarm import buckets
 from cloudburst.stack.swarm.runner import Runner
 from cloudburst.stack.swarm.settings import Settings, Wishes, resolve
 
 DOCKER = """#!/bin/sh
 echo "$@" >>"$STAND_IN/asked"
 case $1 in
-  ps) [ -e "$STAND_IN/bucket.json" ] && echo c0ffee || : ;;
+  ps) [ -e "$STAND_IN/buckets.json" ] && echo c0ffee || : ;;
   exec)
     shift 2
     script=$(printf '%s' "$3" | sed "s|/run/secrets|$STAND_IN|")
@@ -35,7 +37,7 @@ esac
 
 INFLUX = """#!/usr/bin/env python3
 import argparse, json, os, re, sys
-state = os.path.join(os.environ["STAND_IN"], "bucket.json")
+state = os.path.join(os.environ["STAND_IN"], "buckets.json")
 text = open(state).read()
 if text == "1.6":
     print("Connected to http://localhost:8086 version 1.6.7~rc0")
@@ -45,21 +47,34 @@ if os.environ.get("INFLUX_TOKEN") != "operators-token":
 parser = argparse.ArgumentParser()
 bucket = parser.add_subparsers(required=True).add_parser("bucket")
 commands = bucket.add_subparsers(dest="verb", required=True)
-listing = commands.add_parser("list")
-for flag in ("--org", "--name"):
-    listing.add_argument(flag, required=True)
+listing, create, update = map(commands.add_parser, ("list", "create", "update"))
+for command, flags in ((listing, ["--org"]), (create, ["--org", "--name"]), (update, ["--id"])):
+    for flag in flags:
+        command.add_argument(flag, required=True)
 listing.add_argument("--json", action="store_true", required=True)
-update = commands.add_parser("update")
-for flag in ("--id", "--retention"):
-    update.add_argument(flag, required=True)
+for command in (create, update):
+    command.add_argument("--retention")
+    command.add_argument("--shard-group-duration")
 said = parser.parse_args()
-bucket = json.loads(text)
+assert getattr(said, "org", "cloudburst") == "cloudburst"
+buckets = json.loads(text)
+seconds = lambda text: int(re.fullmatch(r"(\\d+)s", text)[1])
 if said.verb == "list":
-    print(json.dumps([bucket] if (said.org, said.name) == ("cloudburst", bucket["name"]) else []))
+    print(json.dumps(buckets))
+    sys.exit()
+if said.verb == "create":
+    assert said.name not in [bucket["name"] for bucket in buckets]
+    rules = [{"type": "expire", "everySeconds": 0, "shardGroupDurationSeconds": 604800}]
+    (bucket,) = [{"id": "fedcba9876543210", "name": said.name, "retentionRules": rules}]
+    buckets.append(bucket)
 else:
-    assert said.id == bucket["id"]
-    bucket["retentionRules"][0]["everySeconds"] = int(re.fullmatch(r"(\\d+)s", said.retention)[1])
-    open(state, "w").write(json.dumps(bucket))
+    (bucket,) = [bucket for bucket in buckets if bucket["id"] == said.id]
+(rule,) = bucket["retentionRules"]
+if said.retention:
+    rule["everySeconds"] = seconds(said.retention)
+if said.shard_group_duration:
+    rule["shardGroupDurationSeconds"] = seconds(said.shard_group_duration)
+open(state, "w").write(json.dumps(buckets))
 """
 
 
@@ -67,7 +82,7 @@ class StandIn:
     """A master with an InfluxDB."""
 
     def __init__(self, directory: Path, said: list[str]) -> None:
-        self.state = directory / "bucket.json"
+        self.state = directory / "buckets.json"
         self._asked = directory / "asked"
         self._environ = os.environ | {"STAND_IN": str(directory)}
         self._environ["PATH"] = f"{directory}:{os.environ['PATH']}"
@@ -77,17 +92,25 @@ class StandIn:
             (directory / name).write_text(text)
             (directory / name).chmod(0o755)
         (directory / "influx-token").write_text("operators-token")
-        self.keep(0)
+        rules = [{"type": "expire", "everySeconds": 0, "shardGroupDurationSeconds": 604800}]
+        self.set([{"id": "0123456789abcdef", "name": "cloudburst", "retentionRules": rules}])
 
-    def keep(self, seconds: int) -> None:
-        rules = [{"type": "expire", "everySeconds": seconds, "shardGroupDurationSeconds": 604800}]
-        self.state.write_text(
-            json.dumps({"id": "0123456789abcdef", "name": "cloudburst", "retentionRules": rules})
-        )
+    def set(self, buckets: Any) -> None:
+        self.state.write_text(json.dumps(buckets))
 
     @property
-    def kept_s(self) -> int:
-        return int(json.loads(self.state.read_text())["retentionRules"][0]["everySeconds"])
+    def rules(self) -> dict[str, tuple[int, int]]:
+        """Of each bucket how many seconds it keeps points for, and how many its shard groups span."""
+        return {
+            one["name"]: (rule["everySeconds"], rule["shardGroupDurationSeconds"])
+            for one in json.loads(self.state.read_text())
+            for rule in one["retentionRules"]
+        }
+
+    @property
+    def kept_s(self) -> int | None:
+        """For how long the stack's own measurements are kept."""
+        return self.rules.get("cloudburst_stack", (None, 0))[0]
 
     @property
     def asked(self) -> list[str]:
@@ -97,7 +120,7 @@ class StandIn:
         host = LocalHost(self._environ)
         runner = Runner({host.name: host}, self.said.append, dry=dry)
         try:
-            return retention.ensure(runner, host.name, "swarm", wanted)
+            return buckets.ensure(runner, host.name, "swarm", wanted)
         finally:
             runner.close()
 
@@ -105,6 +128,24 @@ class StandIn:
 @pytest.fixture
 def master(tmp_path: Path) -> StandIn:
     return StandIn(tmp_path, [])
+
+
+DECADE_S = 3712 * 86400
+
+
+def test_a_new_database_gets_a_bucket_for_the_stack_and_one_for_any_simulated_time(master: StandIn) -> None:
+    assert master.ensure("")
+    assert master.rules == {"cloudburst": (0, DECADE_S), "cloudburst_stack": (0, 604800)}
+    assert not master.ensure("")
+
+
+def test_one_of_the_version_before_keeps_its_points_and_none_of_a_job_are_too_old(master: StandIn) -> None:
+    rules = [{"type": "expire", "everySeconds": 90 * 86400, "shardGroupDurationSeconds": 86400}]
+    master.set([{"id": "0123456789abcdef", "name": "cloudburst", "retentionRules": rules}])
+
+    assert master.ensure("90d")
+
+    assert master.rules == {"cloudburst": (0, DECADE_S), "cloudburst_stack": (90 * 86400, 604800)}
 
 
 def test_a_change_takes_effect_once(master: StandIn) -> None:
@@ -127,7 +168,7 @@ def test_the_token_is_in_no_command_line(master: StandIn) -> None:
 def test_a_dry_run_says_what_would_be_done(master: StandIn) -> None:
     assert master.ensure("90d", dry=True)
     assert any("--retention 7776000s" in line for line in master.said)
-    assert master.kept_s == 0
+    assert master.rules == {"cloudburst": (0, 604800)}
 
     master.state.unlink()  # as before the first deployment
     assert not master.ensure("90d", dry=True)
@@ -156,8 +197,9 @@ def test_what_is_no_retention_is_refused_before_anything_is_done() -> None:
 
 
 def test_influx_is_asked_as_its_reference_says() -> None:
-    line = influx.keep("c0ffee", "0123456789abcdef", 3600).argv
+    line = influx.change("c0ffee", "0123456789abcdef", 3600, 86400).argv
 
     assert line[:3] == ("docker", "exec", "c0ffee")
-    assert line[-5:] == ("update", "--id", "0123456789abcdef", "--retention", "3600s")
+    assert line[-7:-2] == ("update", "--id", "0123456789abcdef", "--retention", "3600s")
+    assert line[-2:] == ("--shard-group-duration", "86400s")
     assert subprocess.run(["sh", "-n", "-c", line[5]], check=False).returncode == 0
