@@ -24,10 +24,8 @@ DASH_PASSWORD = "dash-password"
 TOKENS_CONF = f"""\
 map $http_authorization $influx_role {{
   default "";
-  "Token {WRITE}" write;
-  "Bearer {WRITE}" write;
-  "Token {READ}" read;
-  "Bearer {READ}" read;
+  "~^(Token|Bearer) {WRITE}$" write;
+  "~^(Token|Bearer) {READ}$" read;
 }}
 map "" $influx_token {{ default "{OPERATOR}"; }}
 """

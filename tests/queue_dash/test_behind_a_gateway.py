@@ -37,7 +37,8 @@ http {{
     fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
-    map $http_upgrade $connection_upgrade {{ default upgrade; "" close; }}
+    map "" $upgrade {{ default ""; }}
+    map "" $connection_upgrade {{ default ""; }}
     server {{
         listen 127.0.0.1:{port};
         {locations}

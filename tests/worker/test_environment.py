@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -143,8 +144,8 @@ class TestWhatIsBuilt:
         assert environment.of_payload(model, tide.environments, environ=environ).digest == tide.built.digest
 
 
-def digest(lock: Lock, interpreter: interpreters.Interpreter) -> str:
-    return Recipe(Pipfile(Path("payload"), "", {}), lock, interpreter).digest
+def digest(lock: Lock, interpreter: interpreters.Interpreter, table: dict[str, Any] | None = None) -> str:
+    return Recipe(Pipfile(Path("payload"), "", table or {}), lock, interpreter).digest
 
 
 class TestDigest:
@@ -168,6 +169,34 @@ class TestDigest:
 
         assert digest(lock("https://bob:y@mine.example"), self.OWN) == own
         assert digest(lock("https://other.example"), self.OWN) != own
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            '{"version": "==1.0"}',
+            '{"version": "==1.0", "hashes": []}',
+            '{"version": "==1.0", "index": "gone"}',
+            '{"version": "==1.0", "index": "mine"}',
+            # Of a source archive: what it is built with comes from there.
+            '{"version": "==1.0", "hashes": ["sha256:47"]}',
+        ],
+    )
+    def test_depends_on_the_sources_of_the_lock_and_on_those_of_the_pipfile_that_come_before(
+        self, entry: str
+    ) -> None:
+        def lock(url: str) -> Lock:
+            sources = f'{{"sources": [{{"name": "mine", "url": "{url}"}}]}}'
+            return Lock(f'{{"_meta": {sources}, "default": {{"levee": {entry}}}}}')
+
+        honest, theirs = "https://mine.example/simple", "https://them.example/simple"
+        own = digest(lock(honest), self.OWN)
+
+        assert digest(lock(theirs), self.OWN) != own
+        assert digest(lock(honest), self.OWN, {"source": [{"name": "mine", "url": theirs}]}) != own
+        both = [{"name": "mine", "url": honest}, {"name": "x", "url": theirs}]
+        assert digest(lock(honest), self.OWN, {"source": both}) != digest(
+            lock(honest), self.OWN, {"source": both[::-1]}
+        )
 
     def test_depends_on_variables_that_change_what_is_built(self) -> None:
         plain, tuned = (

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -68,18 +68,20 @@ class Lock:
         """Which of the sources a package is to come from, by its name, where the lock says so."""
         return {normal(name): entry["index"] for name, entry in self.packages.items() if "index" in entry}
 
-    def identity(self) -> str:
-        """Equal for locks that install the same, wherever they fetch it from.
+    def identity(self, sources: Sequence[Mapping[str, Any]]) -> str:
+        """Equal for locks that install the same from ``sources`` ([[source]] tables, without their logins).
 
-        Where nothing but its version says what a package is, the index that it comes from does, too.
+        Hashes say what a package is, whichever of the sources offers it; without them its index does. All
+        sources count: one that has no index comes from the first that offers it, and what a source archive
+        is built with has no hashes.
         """
-        urls = {source.get("name"): mask(source.get("url", "")) for source in self.sources}
+        urls = {source.get("name"): mask(str(source.get("url", ""))) for source in sources}
         bare = {}
         for name, entry in self.packages.items():
             bare[name] = {key: value for key, value in entry.items() if key != "index"}
-            if "index" in entry and "hashes" not in entry:
+            if "index" in entry and not entry.get("hashes"):
                 bare[name]["index"] = urls.get(entry["index"], entry["index"])
-        return json.dumps(bare, sort_keys=True)
+        return json.dumps([[mask(str(source.get("url", ""))) for source in sources], bare], sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,12 @@ class Pipfile:
 
     def sources(self, lock: Lock, given: Mapping[str, str], mirror: str) -> list[Source]:
         """The indexes to install from, with logins filled in; empty: the one that everybody uses."""
+        return sources(self.source_tables(lock), given, mirror)
+
+    def source_tables(self, lock: Lock) -> list[dict[str, Any]]:
+        """The [[source]] tables that count: the Pipfile's own, else those of the lock."""
         own = self.table.get("source") or lock.sources
-        return sources(own if isinstance(own, list) else [own], given, mirror)
+        return own if isinstance(own, list) else [own]
 
     def check_variables(self, tools: Tools) -> None:
         """BuildError when it names a variable that builds are not given, whatever else has that name here."""

@@ -59,9 +59,10 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """Name of the environment: everything that changes its bytes, and not where packages come from."""
+        """Name of the environment: everything that changes its bytes."""
+        identity = self.lock.identity(self.pipfile.source_tables(self.lock))
         parts = [
-            *(_LAYOUT, self.lock.identity(), self.interpreter.version, self.interpreter.platform),
+            *(_LAYOUT, identity, self.interpreter.version, self.interpreter.platform),
             *(self.pipfile.local_digest, json.dumps(self.options)),
         ]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -121,9 +121,17 @@ def _gateway_tokens(secret: Secrets) -> str:
     roles = {"write": secret.influx_write_token, "read": secret.influx_read_token}
     lines = ["map $http_authorization $influx_role {", '  default "";']
     for role, token in roles.items():
-        lines += [f'  "{scheme} {token}" {role};' for scheme in ("Token", "Bearer")]
+        # A pattern, and no text, of which the case would not matter. The scheme's does not (RFC 9110, 11.1).
+        lines.append(f'  "~^(?i:Token|Bearer) {_pattern(token)}$" {role};')
     lines += ["}", f'map "" $influx_token {{ default "{secret.influx_token}"; }}']
     return "\n".join(lines) + "\n"
+
+
+def _pattern(text: str) -> str:
+    """For nginx: matches ``text`` alone."""
+    return "".join(
+        letter if letter.isascii() and letter.isalnum() else f"\\x{ord(letter):02x}" for letter in text
+    )
 
 
 def _ssha(password: str, salt_text: str) -> str:
