@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cloudburst import config, names
-from cloudburst.cli import cloud, swarm, swarm_status
+from cloudburst.cli import cloud, stackfile, swarm, swarm_status
 from cloudburst.cli.options import Duration
 from cloudburst.console import Terminal, talking
 from cloudburst.errors import ConfigError
@@ -373,6 +373,10 @@ def restore(where: Where, directory: Path, force: bool, yes: bool) -> None:
     if not yes:
         _ask(f"Replace all jobs, files and results of stack {where.name} by those in {directory}?")
     swarm.restore(kind, where.name, directory, force=force)
+
+
+stack.add_command(stackfile.export)
+stack.add_command(stackfile.import_)
 
 
 def _check_flags(where: Where, said: dict[str, Any]) -> None:
