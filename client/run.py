@@ -20,8 +20,7 @@ try:
     import matplotlib
     import numpy as np
 
-    from cloudburst import Stack
-    from cloudburst.ensemble.progress import follow
+    from cloudburst import Stack, follow
     from cloudburst.errors import CloudburstError
     from cloudburst.stack.cloud import ending
 except ImportError as error:

@@ -17,6 +17,7 @@ from cloudburst.filestore.client import FileStore
 from cloudburst.model import Endpoints
 from cloudburst.points.database import Away, Database, Login
 from cloudburst.rqwire import connection
+from cloudburst.stack import stackfile
 from tests.certificates import Authority, TlsFront
 from tests.cli.shell import Shell
 from tests.conftest import RedisServer, free_port, redis_binary
@@ -96,6 +97,31 @@ def test_the_whole_client_works_over_tls(
     done = shell("status")
     assert (done.returncode, done.stderr) == (0, "")
     assert "e-" in done.stdout
+
+
+def test_an_exported_stack_brings_its_authority(
+    fronted: Callable[[ssl.SSLContext], Endpoints],
+    authority: Authority,
+    tmp_path: Path,
+    redis_server: RedisServer,
+) -> None:
+    # given: a stack as it is known where it was deployed
+    where = replace(fronted(authority.server), ca_file="ca.pem")
+    shell = Shell(tmp_path, where, redis_server.client())
+    shutil.copy(authority.certificate, tmp_path / "home" / "local" / "ca.pem")
+
+    # when
+    text = stackfile.exported(shell.environ, "local")
+    shutil.rmtree(tmp_path / "home")
+    environ = {"CLOUDBURST_HOME": str(tmp_path / "elsewhere")}
+    stackfile.imported(environ, text, "floods.stack", "local")
+
+    # then
+    stack = Stack(config.endpoints(environ, "local"))
+    assert stack.queue_depth() == 0
+    assert FileStore(where.filestore_url, TOKEN, ca_file=stack.endpoints.ca_file).list() == ()
+    ca = tmp_path / "elsewhere" / "local" / "ca.pem"
+    assert (ca.read_text(), ca.stat().st_mode & 0o777) == (authority.certificate.read_text(), 0o600)
 
 
 @pytest.mark.parametrize(

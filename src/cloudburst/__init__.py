@@ -19,6 +19,7 @@ from cloudburst.names import VERSION as __version__
 
 if TYPE_CHECKING:
     from cloudburst.ensemble import Ensemble, Stack
+    from cloudburst.ensemble.progress import follow
     from cloudburst.errors import CloudburstError
     from cloudburst.model import EnsembleStatus, FailureGroup, JobRecord
     from cloudburst.results import Results
@@ -32,6 +33,7 @@ __all__ = [
     "Results",
     "Stack",
     "__version__",
+    "follow",
 ]
 
 _HOMES = {
@@ -42,6 +44,7 @@ _HOMES = {
     "JobRecord": "cloudburst.model",
     "Results": "cloudburst.results",
     "Stack": "cloudburst.ensemble",
+    "follow": "cloudburst.ensemble.progress",
 }
 """Where the public names live. They are imported when they are first used: Redis and HTTP take a while."""
 

@@ -60,10 +60,21 @@ def endpoints(environ: Environ, stack: str | None = None) -> Endpoints:
     """
     name = stack or environ.get("CLOUDBURST_STACK") or names.LOCAL_STACK
     path = stack_dir(environ, name) / "endpoints.json"
+    found = read_endpoints(path)
+    if found is None:
+        start = "./buildstack.sh --local" if name == names.LOCAL_STACK else f"buildstack.sh for {name!r}"
+        raise ConfigError(
+            f"no stack {name!r} is known here ({path} does not exist): start it with {start}, "
+            "or have it exported where it is known: cloudburst stack import FILE"
+        )
+    return found
+
+
+def read_endpoints(path: Path) -> Endpoints | None:
+    """What an ``endpoints.json`` says; None when there is no such file, ConfigError when it is damaged."""
     text = _text(path)
     if text is None:
-        start = "./buildstack.sh --local" if name == names.LOCAL_STACK else f"buildstack.sh for {name!r}"
-        raise ConfigError(f"no stack {name!r} is known here ({path} does not exist): start it with {start}")
+        return None
     found = Endpoints.from_json(text, str(path))
     # Beside it, as a rule: so the directory can be copied to other machines.
     return replace(found, ca_file=str(path.parent / found.ca_file)) if found.ca_file else found

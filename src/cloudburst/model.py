@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -79,7 +80,7 @@ class EnsembleSpec:
     """From which the random numbers of its jobs are derived, from 0, below 2**63; None: a random one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EnsembleStatus:
     """The counters of one ensemble, at one moment. Reading them costs the same at any size."""
 
@@ -116,6 +117,17 @@ class EnsembleStatus:
     def complete(self) -> bool:
         """Every job has reached its final state, and no more will come."""
         return self.state != "submitting" and self.ended >= self.total
+
+    def __repr__(self) -> str:
+        counts = {"failed": self.failed, "cancelled": self.cancelled, "running": self.running}
+        parts = [f"{self.ended:,} of {self.total:,} done"]
+        parts += [f"{count:,} {name}" for name, count in counts.items() if count]
+        parts += [self.error.partition("\n")[0]] if self.error else []
+        return f"<EnsembleStatus {self.id}: {self.state}, {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return f"<code>{html.escape(repr(self)[1:-1].removeprefix('EnsembleStatus '))}</code>"
 
 
 @dataclass(frozen=True)

@@ -89,3 +89,16 @@ def test_version_and_help_need_no_stack(tmp_path):
 
     assert re.fullmatch(r"cloudburst \d+\.\d+\.\d+\n", run("--version"))
     assert "cloudburst results floods" in run("--help")
+
+
+def test_without_a_terminal_it_is_said_what_would_be_asked(shell):
+    stopped = shell("stack", "down", "--docker")
+    purged = shell("stack", "down", "--local", "--purge")
+
+    assert (stopped.returncode, purged.returncode) == (2, 2)
+    assert stopped.stderr == (
+        "cloudburst: Take down stack docker, on all its machines? "
+        "There is nobody to ask: add -y if that is meant\n"
+    )
+    assert "Remove stack local with its results and files, /" in purged.stderr
+    assert (shell.directory / "home" / "local" / "endpoints.json").exists()

@@ -69,6 +69,18 @@ def test_results_on_a_terminal_shows_the_columns_that_fit(shell):
     assert "columns that did not fit: value_3, value_4, value_5, value_6, value_7, duration_s" in plain
 
 
+def test_results_in_a_pipe_are_whole_even_where_colours_are_forced(shell):
+    def fails(params: dict[str, Any]) -> Any:
+        raise ValueError("pipe 117 is as wide as it is long, which no " + "very " * 30 + "ordinary pipe is")
+
+    ensemble = shell.submitted(1)
+    with shell.worker(fails):
+        ensemble.wait(20)
+    shell.environ["FORCE_COLOR"] = "1"
+
+    assert "very ordinary pipe is" in shell("results", "floods").stdout
+
+
 def test_results_that_cannot_be_written_are_one_line(shell):
     shell.submitted()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -104,7 +105,8 @@ def _print_rows(columns: list[str], rows: list[list[object]]) -> None:
     }
     told = [name for name, texts in cells.items() if any(texts)]
     console = tables.console()
-    widest = CELL_WIDTH if console.is_terminal else tables.WIDE
+    # Not console.is_terminal: that can be forced from outside, and a pipe is to get all.
+    widest = CELL_WIDTH if sys.stdout.isatty() else tables.WIDE
     shown = _fitting(told, cells, console.width, widest)
     table = tables.table()
     for name in shown:

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cloudburst import config, names
-from cloudburst.cli import cloud, swarm, swarm_status
+from cloudburst.cli import cloud, stackfile, swarm, swarm_status
 from cloudburst.cli.options import Duration
 from cloudburst.console import Terminal, talking
 from cloudburst.errors import ConfigError
@@ -210,12 +210,12 @@ def down(where: Where, purge: bool, yes: bool) -> None:
     if where.swarm:
         if not yes:
             what = " with its results and files" if purge else ""
-            _ask(f"Take down stack {stack_name}{what}, on all its machines?")
+            cloud.ask(f"Take down stack {stack_name}{what}, on all its machines?")
         swarm.down(where.swarm, stack_name, purge=purge)
         return
     directory = config.stack_dir(os.environ, stack_name)
     if purge and directory.exists() and not yes:
-        _ask(f"Remove stack {stack_name} with its results and files, {directory}?")
+        cloud.ask(f"Remove stack {stack_name} with its results and files, {directory}?")
     talk = talking()
     existed = directory.exists()
     stopped = local.down(os.environ, stack_name, _say(talk), purge=purge)
@@ -371,8 +371,12 @@ def restore(where: Where, directory: Path, force: bool, yes: bool) -> None:
     """Make the queue, files and results of a stack on a swarm what they were when they were saved."""
     kind = swarm.need(where.swarm, "--restore")
     if not yes:
-        _ask(f"Replace all jobs, files and results of stack {where.name} by those in {directory}?")
+        cloud.ask(f"Replace all jobs, files and results of stack {where.name} by those in {directory}?")
     swarm.restore(kind, where.name, directory, force=force)
+
+
+stack.add_command(stackfile.export)
+stack.add_command(stackfile.import_)
 
 
 def _check_flags(where: Where, said: dict[str, Any]) -> None:
@@ -402,12 +406,6 @@ def _wishes(environ: config.Environ, said: dict[str, Any]) -> Wishes:
 
 def _say(talk: Console) -> Callable[[str], None]:
     return talk.print
-
-
-def _ask(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise ConfigError("there is nobody to ask whether that is meant: add -y to do it")
-    click.confirm(question, abort=True, err=True)
 
 
 def _print_endpoints(started: local.Started) -> None:

@@ -8,13 +8,12 @@ import time
 from rich.table import Table
 from rich.text import Text
 
+from cloudburst import config
 from cloudburst.cli.swarm import flag
 from cloudburst.commands import machine
 from cloudburst.console import Terminal
 from cloudburst.errors import StackError
-from cloudburst.model import Endpoints
 from cloudburst.rqwire import ending
-from cloudburst.stack.paths import read_text
 from cloudburst.stack.swarm import deploy
 from cloudburst.stack.swarm import facts as state
 from cloudburst.stack.swarm.facts import MachineFacts
@@ -37,8 +36,7 @@ def show(kind: Kind, stack: str, again: str = "") -> int:
     console = Terminal(soft_wrap=True)
     paths, settings = deploy.known(os.environ, stack)
     master, unreachable = _ask(paths, settings, stack)
-    text = read_text(paths.endpoints)
-    endpoints = Endpoints.from_json(text, str(paths.endpoints)) if text else None
+    endpoints = config.read_endpoints(paths.endpoints)
     found = read_status(stack, master, unreachable, endpoints, time.time())
     again = again or f"./buildstack.sh {flag(kind, stack, ','.join(settings.hosts))}"
     if found.state == "stopped":

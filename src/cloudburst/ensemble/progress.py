@@ -1,10 +1,12 @@
-"""What a person sees while an ensemble runs: a progress bar, or plain lines where there is no terminal."""
+"""What a person sees while an ensemble runs: a bar on a terminal, one text in a notebook, lines in a log."""
 
 from __future__ import annotations
 
+import html
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -21,7 +23,10 @@ from cloudburst.terminal import harmless
 
 POLL_S = 0.25
 LINE_S = 5.0
-"""Plain lines come at most so often; a log file of a night stays readable."""
+"""Plain lines come at most so often."""
+
+QUIET_S = ((600.0, 60.0), (float("inf"), 600.0))
+"""A line comes each minute in the first ten, then each ten, even if not one more percent is done."""
 
 GROUPS_SHOWN = 10
 
@@ -31,13 +36,14 @@ def follow(
 ) -> EnsembleStatus:
     """Show on stderr how the ensemble goes until all its jobs have ended; returns the last status.
 
-    On a terminal a bar with rate and time left; elsewhere a line every few seconds when something changed.
-    Failed jobs are summed up at the end. Raises EnsembleError when no job of the ensemble could run. It may
-    be interrupted at any time: the ensemble goes on. With ``collecting`` it also returns when the stack ends.
+    On a terminal a bar with rate and time left; in a notebook one text that changes in its place; elsewhere
+    a line at each further percent, and now and then when that takes long. Failed jobs are summed up at the
+    end. Raises EnsembleError when no job of the ensemble could run. It may be interrupted at any time: the
+    ensemble goes on. With ``collecting`` it also returns when the stack ends.
     """
     console = console or Terminal(stderr=True)
     pace, slots = Pace(), _Slots(ensemble)
-    view: _View = _Bar(console) if console.is_terminal else _Lines(console)
+    view: _View = _Bar(console) if console.is_terminal else _Cell() if console.is_jupyter else Lines(console)
     with view:
         while True:
             status = ensemble.status()
@@ -73,8 +79,8 @@ def _sum_up(ensemble: Ensemble, status: EnsembleStatus, console: Console) -> Non
             f"`cloudburst failures {status.id}` shows tracebacks and output, "
             f"`cloudburst retry {status.id}` runs them again"
         ]
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if lines:  # at once: a notebook makes a block of each print
+        console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 class _Slots:
@@ -136,16 +142,14 @@ class _Bar:
         self._live.update(Group(self._progress, *below), refresh=True)
 
 
-class _Lines:
-    """Lines for a log: when the note changes, every few seconds while jobs end, and at the end."""
+class _Cell:
+    """One output of a notebook's cell, which changes in its place."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._last = ("", "")
-        self._next = 0.0
-        self._warned = False
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._last = ""
 
-    def __enter__(self) -> _Lines:
+    def __enter__(self) -> _Cell:
         return self
 
     def __exit__(
@@ -154,7 +158,45 @@ class _Lines:
         pass
 
     def show(self, status: EnsembleStatus, line: str) -> None:
-        now = time.monotonic()
+        notes = (status.note, *status.warnings, broken_off(status, time.time()))
+        text = "\n".join([f"{status.id}: {line}", *(harmless(note) for note in notes if note)])
+        if text == self._last:
+            return
+        self._last = text
+        shown = {"text/plain": text, "text/html": f"<pre>{html.escape(text)}</pre>"}
+        if self._handle is None:
+            from IPython.display import display  # is there wherever a notebook is
+
+            self._handle = display(shown, raw=True, display_id=True)
+        else:
+            self._handle.update(shown, raw=True)
+
+
+class Lines:
+    """Lines for a log: when the note changes, at each further percent or now and then, and at the end.
+
+    ``clock`` gives seconds.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._began = clock()
+        self._last = ("", "")
+        self._printed = float("-inf")
+        self._percent = 0
+        self._warned = False
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def show(self, status: EnsembleStatus, line: str) -> None:
+        now = self._clock()
         if status.note and status.note != self._last[1]:
             self._print(f"{status.id}: {harmless(status.note)}")
             self._last = (self._last[0], status.note)
@@ -162,10 +204,15 @@ class _Lines:
         if warning and not self._warned:
             self._print(warning)
         self._warned = bool(warning)
-        if line != self._last[0] and (now >= self._next or status.complete):
+        percent = 100 * status.ended // max(status.total, 1)
+        if line != self._last[0] and (status.complete or self._is_due(now, percent)):
             self._print(f"{status.id}: {line}")
             self._last = (line, status.note)
-            self._next = now + LINE_S
+            self._printed, self._percent = now, percent
+
+    def _is_due(self, now: float, percent: int) -> bool:
+        quiet_s = next(wait for until, wait in QUIET_S if now - self._began < until)
+        return now - self._printed >= (LINE_S if percent != self._percent else quiet_s)
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)

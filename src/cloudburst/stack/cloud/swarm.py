@@ -16,13 +16,11 @@ from cloudburst.commands.command import Command
 from cloudburst.commands.openssh import Target
 from cloudburst.errors import CloudburstError, CommandError, QueueError, StackError
 from cloudburst.hosts.ssh import SshHost
-from cloudburst.model import Endpoints
 from cloudburst.rqwire import ending, nodes
 from cloudburst.stack.cloud import keeping
 from cloudburst.stack.cloud.openssh import USER
 from cloudburst.stack.cloud.paths import CloudPaths
 from cloudburst.stack.cloud.settings import Settings as FleetSettings
-from cloudburst.stack.paths import read_text
 from cloudburst.stack.swarm import deploy, leaving, operator
 from cloudburst.stack.swarm.deploy import Deployed
 from cloudburst.stack.swarm.runner import Say
@@ -197,11 +195,9 @@ class SwarmOfMachines:
                 return
 
     def busy(self) -> str:
-        text = read_text(self._paths.endpoints)
-        if not text:
-            return ""
         try:
-            queue = look(Endpoints.from_json(text, str(self._paths.endpoints))).queue
+            where = config.read_endpoints(self._paths.endpoints)
+            queue = look(where).queue if where else None
         except CloudburstError:
             return ""
         if queue is None or not queue.waiting + queue.running:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cloudburst import config
@@ -258,7 +258,8 @@ class Deployment:
         return waiting.until_registered(self.endpoints, nodes, failed, ANSWER_S)
 
     def _publish(self) -> None:
-        text = self.endpoints.to_json()
+        # The path of the authority is relative, so that the directory can be copied.
+        text = replace(self.endpoints, ca_file=self._paths.ca.name).to_json()
         if read_text(self._paths.endpoints) != text:
             write_private(self._paths.endpoints, text)
 
