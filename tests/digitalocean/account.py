@@ -40,6 +40,7 @@ class Account:
         self.firewalls: dict[str, Json] = {}
         self.vpcs: dict[str, Json] = {}
         self.keys: dict[int, Json] = {}
+        self._keys_made: dict[int, float] = {}
         self.tags: set[str] = set()
         self.actions: dict[int, Json] = {}
         self._numbers = itertools.count(3164000)
@@ -173,11 +174,15 @@ class Account:
         shown = [self.show_droplet(droplet, fresh=True) for droplet in made]
         return {**({"droplets": shown} if many else {"droplet": shown[0]}), "links": {"actions": links}}
 
-    def list_droplets(self, tag_name: str | None = None, name: str | None = None) -> list[Json]:
+    def list_droplets(
+        self, tag_name: str | None = None, name: str | None = None, type_: str = "droplets"
+    ) -> list[Json]:
+        """Those with a GPU are in no list but that of ``gpus``."""
         return [
             self.show_droplet(droplet)
             for droplet in self.droplets
             if self.clock() - droplet.created_at >= self.times.listed_s
+            and ("gpu_info" in droplet.size) == (type_ == "gpus")
             and (tag_name is None or tag_name in droplet.tags)
             and (name is None or name.lower() == droplet.name.lower())
         ]
@@ -383,6 +388,7 @@ class Account:
             "public_key": public,
             "name": body["name"],
         }
+        self._keys_made[number] = self.clock()
         return {"ssh_key": self.keys[number]}
 
     def list_keys(self) -> list[Json]:
@@ -541,9 +547,12 @@ class Account:
 
     def _key_for_droplet(self, key: object) -> Json:
         try:
-            return self._key(str(key))
+            known = self._key(str(key))
+            if self.clock() - self._keys_made.get(known["id"], 0.0) < self.times.key_s:
+                raise not_found()
         except Refusal:
             raise unprocessable(f"{key} are invalid key identifiers for Droplet creation.") from None
+        return known
 
 
 def _find(records: dict[str, Json], identity: str) -> Json:

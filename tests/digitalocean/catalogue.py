@@ -51,6 +51,8 @@ _SIZES: list[tuple[str, int, int, int, float, float, bool, tuple[str, ...]]] = [
     ("c-48", 98304, 48, 600, 1008.0, 1.5, False, ()),
     ("g-2vcpu-8gb", 8192, 2, 25, 63.0, 0.09375, True, _NOT_INDIA),
     ("m-2vcpu-16gb", 16384, 2, 50, 84.0, 0.125, True, _NOT_INDIA),
+    ("gpu-4000adax1-20gb", 32768, 8, 500, 565.44, 0.76, True, ("fra1", "tor1")),
+    ("gpu-h100x1-80gb", 245760, 20, 720, 2522.16, 3.39, True, ("fra1", "nyc2", "tor1")),
 ]
 
 _IMAGES = {
@@ -74,6 +76,7 @@ def sizes() -> list[Json]:
             "regions": sorted(regions),
             "available": available,
             "description": "CPU-Optimized" if slug.startswith("c-") else "Basic",
+            **({"gpu_info": {"count": 1, "model": "nvidia"}} if slug.startswith("gpu-") else {}),
         }
         for slug, memory, vcpus, disk, monthly, hourly, available, regions in _SIZES
     ]

@@ -21,6 +21,8 @@ class Times:
     """From the POST until a droplet is in lists; by its number it is found at once."""
     delete_s: float = 0.0
     """From the DELETE of a droplet until it is listed no more."""
+    key_s: float = 0.0
+    """How long after it was made a key is unknown to who makes droplets."""
     member_s: float = 0.0
     """How much longer a VPC counts a deleted droplet as a member."""
 

@@ -17,7 +17,10 @@ Faults: ``fake.fault("POST /v2/droplets", "lost reply")``, ``fake.fault(7, "stat
 What it knows of the real one, beyond the specification: a firewall's tags have to exist (as have those in its
 rules), its name is taken only once (409), it shows rules in another order; a droplet that is still being
 created cannot be deleted (422, "pending event") and is passed over by a DELETE by tag; a key's contents can
-be there only once, its name any number of times; tags stay when the droplets go.
+be there only once, its name any number of times; tags stay when the droplets go; keys are listed ten times
+per minute at most, and known to droplets a little after they were made (``Times(key_s=20)``); droplets with a
+GPU are listed with ``type=gpus`` only, which goes with no tag; a token that may only read is refused in words
+of its own.
 """
 
 from __future__ import annotations
@@ -36,10 +39,20 @@ from urllib.parse import parse_qsl, urlsplit
 from tests.digitalocean import routes, schemas
 from tests.digitalocean.account import Account, Hardware, Records, Times
 from tests.digitalocean.faults import Call, Fault, Kind, Matcher
-from tests.digitalocean.refusals import STATUS, Refusal, forbidden, too_many, unauthorized
+from tests.digitalocean.refusals import (
+    STATUS,
+    Refusal,
+    forbidden,
+    read_only,
+    too_many,
+    too_many_lists,
+    unauthorized,
+)
 
 Json = dict[str, Any]
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+KEY_LISTS = 10
 
 
 class FakeDigitalOcean:
@@ -62,11 +75,14 @@ class FakeDigitalOcean:
         self.violations: list[str] = []
         self.rate_limit: int | None = None
         """Calls per minute, after which it answers 429."""
+        self.key_lists = KEY_LISTS
+        """How often the account may list its SSH keys in a minute."""
         self.foreign_links = False
         """Whether next links lead to api.digitalocean.com, as the real one's do, wherever it is asked."""
         self.lock = threading.RLock()
         self._faults: list[Fault] = []
         self._window = (0.0, 0)
+        self._keys_listed: list[float] = []
 
     def __enter__(self) -> FakeDigitalOcean:
         fake = self
@@ -178,7 +194,9 @@ class FakeDigitalOcean:
                 raise unauthorized()
             scopes = self.scopes[token]
             if scopes is not None and route.scope not in scopes:
-                raise forbidden()
+                raise read_only() if all(one.endswith(":read") for one in scopes) else forbidden()
+            if (call.method, call.path) == ("GET", "/v2/account/keys"):
+                self._count_key_list()
             call.executed = True
             query = dict(parse_qsl(call.query))
             answer = route.answer(self.account, arguments, query, call.body)
@@ -203,6 +221,14 @@ class FakeDigitalOcean:
         self._window = (self._window[0], self._window[1] + 1)
         if self.rate_limit is not None and self._window[1] > self.rate_limit:
             raise too_many(60 - (now - self._window[0]))
+
+    def _count_key_list(self) -> None:
+        """Raises Refusal for more lists of keys than a minute may have."""
+        now = self.account.clock()
+        self._keys_listed = [at for at in self._keys_listed if now - at < 60]
+        if len(self._keys_listed) >= self.key_lists:
+            raise too_many_lists(now + 57 * 60)
+        self._keys_listed.append(now)
 
     def _page(self, path: str, query: dict[str, str], key: str, items: list[Json]) -> Json:
         size, number = int(query.pop("per_page", 20)), int(query.pop("page", 1))

@@ -35,6 +35,17 @@ def forbidden() -> Refusal:
     return Refusal(403, "Forbidden", "You are not authorized to perform this operation")
 
 
+def read_only() -> Refusal:
+    """The real one's words for a token that may read everything and change nothing."""
+    return Refusal(403, "forbidden", "You do not have access for the attempted action.")
+
+
+def too_many_lists(reset: float) -> Refusal:
+    """Of a limit per minute: no Retry-After, and the headers tell of the hour."""
+    headers = {"ratelimit-reset": str(round(reset)), "ratelimit-remaining": "4321"}
+    return Refusal(429, "too_many_requests", "API rate limit exceeded.", headers)
+
+
 def too_many(retry_after_s: float) -> Refusal:
     return Refusal(
         429,

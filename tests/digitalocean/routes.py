@@ -32,7 +32,7 @@ class Route:
 ROUTES: list[Route] = []
 
 PARTS = {
-    "N": r"(\d+)",
+    "N": r"([1-9]\d*)",
     "ID": r"([0-9a-f-]{36})",
     "KEY": r"(\d+|[0-9a-f]{2}(?::[0-9a-f]{2}){15})",
     "NAME": r"([\w:-]+)",
@@ -92,8 +92,10 @@ def wrong_query(route: Route, query: str) -> list[str]:
         value = given.get(name, "1")
         if name in route.query and not (value.isascii() and value.isdigit() and 1 <= int(value) <= most):
             wrong.append(f"query {name}: {value!r} is no number from 1 to {most}")
-    if "tag_name" in given and "name" in given:
-        wrong.append("query: either tag_name or name")
+    if "tag_name" in given and ("name" in given or ("type" in given and "type" in route.query)):
+        wrong.append("query: either tag_name or name or type")
+    if route.path.pattern == "/v2/droplets" and given.get("type", "gpus") not in {"droplets", "gpus"}:
+        wrong.append(f"query type: {given['type']!r} is neither droplets nor gpus")
     return wrong
 
 
@@ -112,7 +114,8 @@ _route(
     status=202, body=schemas.DROPLETS,
 )  # fmt: skip
 _route(
-    "GET droplets", "droplet:read", lambda a, _p, q, _b: a.list_droplets(q.get("tag_name"), q.get("name")),
+    "GET droplets", "droplet:read",
+    lambda a, _p, q, _b: a.list_droplets(q.get("tag_name"), q.get("name"), q.get("type", "droplets")),
     query="tag_name name type", pages="droplets",
 )  # fmt: skip
 _route(

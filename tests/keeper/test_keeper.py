@@ -233,6 +233,7 @@ def test_killed_at_call_after_call_it_comes_to_the_same_end(kept, executed):
 
 
 def test_killed_once_at_any_call_and_started_again_it_comes_to_the_same_end(kept):
+    kept.fake.key_lists = 10_000  # this goes through many lives of a keeper in a minute
     points = 0
     while True:
         number = len(kept.fake.calls) + points + 1

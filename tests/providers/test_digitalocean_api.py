@@ -68,7 +68,7 @@ def test_all_pages_are_read_from_the_same_end_point(place: Place, api: Api) -> N
 
 
 def test_what_has_no_id_is_listed_whole(api: Api) -> None:
-    assert len(api.everything("sizes", "sizes")) == 25
+    assert len(api.everything("sizes", "sizes")) == 27
     assert "fra1" in {region["slug"] for region in api.everything("regions", "regions")}
 
 

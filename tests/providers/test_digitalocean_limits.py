@@ -112,7 +112,7 @@ def test_a_token_that_may_not_read_something(place: Place, missing: str) -> None
 def test_a_token_that_could_not_remove_what_it_makes(place: Place) -> None:
     provider = place.with_token(place.fake.another_token(*EVERY_READ, "droplet:create"))
     with pytest.raises(ProviderError, match="the token lacks the right droplet:delete"):
-        provider.plan(Fleet("s", 1))
+        provider.check_rights(provider.plan(Fleet("s", 1)))
     assert place.fake.account.left() == []
 
 

@@ -211,7 +211,7 @@ def test_a_master_that_fails_twice_is_an_error(slow: Place) -> None:
 
 def test_a_machine_that_failed_while_nobody_looked_is_replaced(slow: Place) -> None:
     slow.fake.account.break_droplet("s-1")
-    slow.fake.fault("GET /v2/droplets", "status", status=418, times=1, after=1)
+    slow.fake.fault("GET /v2/droplets", "status", status=418, times=1, after=2)
     with pytest.raises(ProviderError, match="418"):
         slow.provider.make(slow.provider.plan(FLEET), KEY, slow.said.append)
     plan = slow.provider.plan(FLEET)
@@ -258,10 +258,10 @@ def test_a_second_machine_of_a_call_that_was_executed_late_is_removed(slow: Plac
     account = slow.fake.account
     list_droplets, hidden = account.list_droplets, slow.fake.fault("POST /v2/droplets", "lost reply")
 
-    def late(tag_name: str | None = None, name: str | None = None) -> list[dict[str, object]]:
+    def late(*asked: str) -> list[dict[str, object]]:
         if slow.fake.count("POST /v2/droplets") < 2:
             return []
-        return list_droplets(tag_name, name)
+        return list_droplets(*asked)
 
     account.list_droplets = late  # type: ignore[method-assign]
     slow.up(Fleet("s", 1))

@@ -35,7 +35,7 @@ def test_removing_what_is_not_there_is_fine(place: Place) -> None:
 
 
 def test_machines_that_are_still_being_made_are_removed_when_they_can_be(slow: Place) -> None:
-    slow.fake.fault("GET /v2/droplets", "status", status=418, after=1)
+    slow.fake.fault("GET /v2/droplets", "status", status=418, after=2)
     with pytest.raises(ProviderError, match="418"):
         slow.up(Fleet("s", 2))
     assert {node.state for node in slow.provider.nodes("s")} == {"new"}

@@ -110,7 +110,7 @@ class Api(BaseAPI):  # type: ignore[misc]  # the library has no types
         call waits, within bounds, when there were too many of them: such a one was not executed.
         """
         path = url.strip("/")
-        limit = RateLimit(self._sleep, self._clock)
+        limit = RateLimit(path, self._sleep, self._clock)
         waits_s = iter(RETRY_WAITS_S)
         while True:
             try:

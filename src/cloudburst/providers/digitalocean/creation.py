@@ -34,6 +34,11 @@ SUSPECT_S = 60.0
 
 SAY_S = 30.0
 
+KEY_WAITS_S = (2.0, 4.0, 8.0, 15.0, 30.0, 30.0)
+"""Before a call that was refused because of its key: one that was made just now is known a little later."""
+
+_UNKNOWN_KEY = "invalid key identifiers"
+
 
 @dataclass
 class _Watched:
@@ -132,7 +137,7 @@ class Creation:
         missing = list(names)
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                made = self._api.post("droplets", {"names": missing, **body}).get("droplets") or []
+                made = self._post({"names": missing, **body}).get("droplets") or []
                 identities |= {str(droplet["name"]): str(droplet["id"]) for droplet in made}
             except UncertainError as error:
                 log.info("%s; looking whether it was executed", error)
@@ -149,6 +154,18 @@ class Creation:
             if not missing:
                 return
         raise ProviderError(f"DigitalOcean accepted the call for {_listed(missing)} and made nothing")
+
+    def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask for droplets, and again for a while if the API does not know the key yet."""
+        for wait_s in KEY_WAITS_S:
+            try:
+                return self._api.post("droplets", body)
+            except ProviderError as error:
+                if error.status != 422 or _UNKNOWN_KEY not in error.reason:
+                    raise
+                log.info("%s; trying again in %g s", error, wait_s)
+            self._sleep(wait_s)
+        return self._api.post("droplets", body)
 
     def _found(self, names: Iterable[str]) -> list[Node]:
         wanted = set(names)

@@ -10,7 +10,6 @@ from cloudburst.errors import ProviderError
 from cloudburst.pace import duration
 from cloudburst.providers.digitalocean.api import Api
 from cloudburst.providers.digitalocean.fleet import in_order
-from cloudburst.providers.digitalocean.refusals import lacks_right
 from cloudburst.providers.digitalocean.resources import TAG, stack_tag
 from cloudburst.providers.provider import Node
 
@@ -61,11 +60,31 @@ class Droplets:
         self._api = api
         self._sleep = sleep
         self._clock = clock
+        self._may_have_gpus = True
 
     def of(self, stack: str) -> list[Node]:
         """All that carry the stack's tag, in order."""
-        droplets = self._api.everything("droplets", "droplets", tag_name=stack_tag(stack))
-        return in_order(stack, (node_of(droplet, stack) for droplet in droplets))
+        return in_order(stack, (node_of(droplet, stack) for droplet in self.tagged(stack_tag(stack))))
+
+    def tagged(self, tag: str) -> list[dict[str, Any]]:
+        """All that carry the tag.
+
+        Those with a GPU are in a list of their own, which takes no tag. CloudBurst makes none, so where there
+        is none of ours at the first look, there is none later, and further looks are one call.
+        """
+        found = self._api.everything("droplets", "droplets", tag_name=tag)
+        if self._may_have_gpus:
+            found += [droplet for droplet in self._gpus() if tag in (droplet.get("tags") or [])]
+        return found
+
+    def all(self) -> list[dict[str, Any]]:
+        """All of the account, whoever made them."""
+        return self._api.everything("droplets", "droplets") + self._gpus()
+
+    def _gpus(self) -> list[dict[str, Any]]:
+        found = self._api.everything("droplets", "droplets", type="gpus")
+        self._may_have_gpus = any(TAG in (droplet.get("tags") or []) for droplet in found)
+        return found
 
     def remove(self, stack: str, identities: Collection[str], say: Callable[[str], None]) -> None:
         """Remove those, and wait until the stack has none of them any more.
@@ -85,7 +104,7 @@ class Droplets:
                     self._api.delete(f"droplets/{identity}")
                     accepted_at[identity] = self._clock()
                 except ProviderError as error:
-                    if error.status not in {403, 409, 422} or lacks_right(error.reason):
+                    if error.status not in {409, 422}:
                         raise
                     reason = error.reason or str(error)
             now_there = {node.identity: node.name for node in self.of(stack)}

@@ -39,6 +39,7 @@ class FromInside:
         later; then ``own``, whose removal is answered before it stops; and in the moments until then the VPC
         and the tag, which cannot go earlier and cost nothing. A call may be repeated at any time.
         """
+        self._network.forget_keys()
         nodes = self._droplets.of(stack)
         others = [node for node in nodes if node.name != own]
         if others:
@@ -49,7 +50,7 @@ class FromInside:
             self._api.delete(f"firewalls/{firewall['id']}")
         for key in self._network.keys(stack):
             say(f"removing the SSH key {key['name']}")
-            self._api.delete(f"account/keys/{key['id']}")
+            self._network.remove_key(key)
         mine = [node.identity for node in nodes if node.name == own]
         if mine:
             say(f"removing {own}, on which this runs; at most a VPC without machines is left then")

@@ -30,6 +30,7 @@ class Size:
     regions: frozenset[str]
     """Where there are any at the moment."""
     available: bool
+    has_gpu: bool = False
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> Size:
@@ -42,6 +43,7 @@ class Size:
             price_hourly=float(said.get("price_hourly") or 0.0),
             regions=frozenset(said.get("regions") or ()),
             available=bool(said.get("available", True)),
+            has_gpu=bool(said.get("gpu_info")) or str(said["slug"]).startswith("gpu-"),
         )
 
     def __str__(self) -> str:
@@ -118,6 +120,12 @@ def _check_size(slug: str, least_mb: int, region: str, offers: Offers) -> None:
             size.slug for size in alternatives(least, region, offers.sizes)
         ]
         raise ProviderError(f"DigitalOcean has no size {slug!r}: perhaps {' or '.join(near)}?")
+    if size.has_gpu:
+        others = alternatives(least, region, offers.sizes)
+        raise ProviderError(
+            f"{slug} has a GPU, and stacks at DigitalOcean are made of machines without: neither the images "
+            f"of CloudBurst nor Docker there could use it; {region} has {_listed(others)}"
+        )
     if size.memory_mb < least_mb:
         others = alternatives(least, region, offers.sizes)
         who = "a master" if least_mb == MASTER_MIN_MB else "a compute node"
@@ -144,6 +152,7 @@ def alternatives(like: Size, region: str, sizes: Mapping[str, Size], most: int =
         size
         for size in sizes.values()
         if size.available
+        and not size.has_gpu
         and region in size.regions
         and size.memory_mb >= like.memory_mb
         and size.vcpus >= like.vcpus

@@ -21,6 +21,9 @@ EVERYWHERE = ("0.0.0.0/0", "::/0")
 Thing = dict[str, Any]
 
 EMPTY_POLL_S = 5.0
+KEYS_KNOWN_S = 600.0
+"""For how long a list of keys is good: ten lists per minute are allowed, so a command makes one."""
+
 EMPTY_LIMIT_S = 300.0
 """How long a VPC may count machines as members that are gone (digitalocean/terraform-provider#488)."""
 
@@ -82,6 +85,8 @@ class Network:
         self._certainly = Certainly(sleep)
         self._sleep = sleep
         self._clock = clock
+        self._keys: list[Thing] | None = None
+        self._keys_listed_at = 0.0
 
     def vpcs(self, stack: str) -> list[Thing]:
         """Its VPC, if it has one."""
@@ -93,7 +98,27 @@ class Network:
 
     def keys(self, stack: str) -> list[Thing]:
         """Its SSH key, if it has one."""
-        return _named(self._api.everything("account/keys", "ssh_keys"), stack)
+        return _named(self.all_keys(), stack)
+
+    def all_keys(self, *, again: bool = False) -> list[Thing]:
+        """The account's SSH keys: listed once in a while, and kept true to what is changed here.
+
+        ``again``: list them in any case.
+        """
+        now = self._clock()
+        if self._keys is None or again or now - self._keys_listed_at > KEYS_KNOWN_S:
+            self._keys = self._api.everything("account/keys", "ssh_keys")
+            self._keys_listed_at = now
+        return list(self._keys)
+
+    def forget_keys(self) -> None:
+        """Who lives longer than a command begins anew."""
+        self._keys = None
+
+    def remove_key(self, key: Thing) -> None:
+        self._api.delete(f"account/keys/{key['id']}")
+        if self._keys is not None:
+            self._keys = [one for one in self._keys if str(one["id"]) != str(key["id"])]
 
     def make_vpc(self, stack: str, region: str) -> str:
         """The identity of the stack's VPC; one that is left over from another region is replaced."""
@@ -123,7 +148,7 @@ class Network:
         def same(keys: Iterable[Thing]) -> Thing | None:
             return _first(key for key in keys if key_material(str(key.get("public_key"))) == material)
 
-        there = self._api.everything("account/keys", "ssh_keys")
+        there = self.all_keys()
         found = same(there)
         if found is None:
             for other in _named(there, stack):
@@ -132,12 +157,14 @@ class Network:
                         f"the machines of the stack {stack} were made with another SSH key than this "
                         "computer has: go on where the stack was made, or remove it with -d"
                     )
-                self._api.delete(f"account/keys/{other['id']}")
+                self.remove_key(other)
             body = {"name": stack_name(stack), "public_key": public_key.strip()}
             found = self._certainly.made(
                 lambda: self._api.post("account/keys", body)["ssh_key"],
-                lambda: same(self._api.everything("account/keys", "ssh_keys")),
+                lambda: same(self.all_keys(again=True)),
             )
+            if self._keys is not None and found not in self._keys:
+                self._keys.append(found)
         return int(found["id"])
 
     def make_firewall(self, fleet: Fleet) -> bool:

@@ -25,6 +25,12 @@ from cloudburst.providers.provider import Node
 
 END_POINT = "https://api.digitalocean.com/v2/"
 
+NO_TAG = "cloudburst-nothing"
+"""No droplet ever gets this tag."""
+
+NO_FIREWALL = "00000000-0000-4000-8000-000000000000"
+"""A version 4 UUID of zeros: none is ever drawn."""
+
 Say = Callable[[str], None]
 
 
@@ -68,8 +74,10 @@ class DigitalOcean:
         fleet.check()
         account = self.account()
         tag = stack_tag(fleet.stack)
-        droplets = self._api.everything("droplets", "droplets")
+        droplets = self._droplets.all()
         nodes = [node_of(droplet, fleet.stack) for droplet in droplets if tag in (droplet.get("tags") or [])]
+        # First: without the right to read regions, sizes are refused as well.
+        regions = self._api.everything("regions", "regions")
         sizes = {size.slug: size for size in map(Size.of, self._api.everything("sizes", "sizes"))}
         prices = {slug: size.price_hourly for slug, size in sizes.items()}
         make, keep, surplus = compare(fleet, nodes, prices)
@@ -83,8 +91,7 @@ class DigitalOcean:
             check_account(account, len(droplets), fleet, len(make))
             others = (droplet["name"] for droplet in droplets if tag not in (droplet.get("tags") or []))
             check_names(make, others, fleet.stack)
-            check_offers(fleet, make, self._offers(fleet, sizes))
-            self._check_may_remove()
+            check_offers(fleet, make, self._offers(fleet, sizes, regions))
         return FleetPlan(
             fleet=fleet,
             make=tuple(make),
@@ -96,6 +103,25 @@ class DigitalOcean:
             price_hourly_now=sum((node.price_hourly for node in nodes), 0.0),
             new_resources=tuple(self._missing(fleet)),
         )
+
+    def check_rights(self, plan: FleetPlan) -> None:
+        """Raise ProviderError if machines would be made with a token that could not remove or protect them.
+
+        The API tells nobody what a token may do; so it is asked for what changes nothing: to remove the
+        droplets with a tag that none bears, and to change a firewall that does not exist.
+        """
+        if not plan.make:
+            return
+        probes = (
+            lambda: self._api.delete("droplets", tag_name=NO_TAG),
+            lambda: self._api.put(f"firewalls/{NO_FIREWALL}", firewall_of(plan.fleet)),
+        )
+        for probe in probes:
+            try:
+                probe()
+            except ProviderError as error:
+                if error.status in {401, 403}:
+                    raise
 
     def make(self, plan: FleetPlan, public_key: str, say: Say) -> tuple[list[Node], list[str]]:
         """Make what the plan says and wait until every machine is active and has its addresses.
@@ -144,13 +170,16 @@ class DigitalOcean:
             resources = [_droplet(node) for node in nodes]
             removed += resources
             cost += sum(resource.cost(self._clock()) for resource in resources)
-        for path, resource in self._around(stack, ("firewall", "SSH key")):
-            self._api.delete(path)
-            removed.append(resource)
-            say(f"{resource.kind} {resource.name} is removed")
-        for vpc in self._network.vpcs(stack):
-            say(self._network.remove_vpc(vpc))
-            removed.append(_thing("VPC", stack, vpc))
+        failures: list[ProviderError] = []
+        for kind in ("firewall", "SSH key", "VPC"):
+            try:  # one kind that cannot be removed now does not keep the others
+                removed += self._remove_kind(stack, kind, say)
+            except ProviderError as error:
+                failures.append(error)
+        if failures:
+            for other in failures[1:]:
+                failures[0].add_note(str(other))
+            raise failures[0]
         left = [_droplet(node) for node in self._droplets.of(stack)]
         left += [resource for _, resource in self._around(stack, ("firewall", "SSH key", "VPC"))]
         if left:
@@ -161,13 +190,30 @@ class DigitalOcean:
         self._remove_tag(stack)  # last: by it are droplets found
         return Removal(tuple(removed), cost)
 
+    def _remove_kind(self, stack: str, kind: str, say: Say) -> list[Resource]:
+        """Remove what the stack has of that kind beside droplets."""
+        removed = []
+        if kind == "VPC":
+            for vpc in self._network.vpcs(stack):
+                say(self._network.remove_vpc(vpc))
+                removed.append(_thing(kind, stack, vpc))
+            return removed
+        for path, resource in self._around(stack, (kind,)):
+            if kind == "SSH key":
+                self._network.remove_key({"id": resource.identity})
+            else:
+                self._api.delete(path)
+            removed.append(resource)
+            say(f"{kind} {resource.name} is removed")
+        return removed
+
     def audit(self) -> list[Resource]:
         """Everything of ours at the account, whatever stack it is of; also what is there without droplets."""
-        droplets = self._api.everything("droplets", "droplets", tag_name=TAG)
+        droplets = self._droplets.tagged(TAG)
         found = [_droplet(node_of(droplet, stack_of(droplet.get("tags") or []))) for droplet in droplets]
         for kind, things in (
             ("firewall", self._api.everything("firewalls", "firewalls")),
-            ("SSH key", self._api.everything("account/keys", "ssh_keys")),
+            ("SSH key", self._network.all_keys()),
             ("VPC", self._api.everything("vpcs", "vpcs")),
         ):
             for thing in things:
@@ -176,8 +222,7 @@ class DigitalOcean:
                     found.append(_thing(kind, name.removeprefix(f"{TAG}-"), thing))
         return sorted(found, key=lambda resource: resource.stack)
 
-    def _offers(self, fleet: Fleet, sizes: dict[str, Size]) -> Offers:
-        regions = self._api.everything("regions", "regions")
+    def _offers(self, fleet: Fleet, sizes: dict[str, Size], regions: Sequence[dict[str, Any]]) -> Offers:
         try:
             image = self._api.get(f"images/{fleet.image}")["image"]
         except ProviderError as error:
@@ -193,14 +238,6 @@ class DigitalOcean:
             image_disk_gb=int(image.get("min_disk_size") or 0),
             image_regions=frozenset(image.get("regions") or ()),
         )
-
-    def _check_may_remove(self) -> None:
-        """Nothing is made with a token that could not remove it; no droplet has the identity 0."""
-        try:
-            self._api.delete("droplets/0")
-        except ProviderError as error:
-            if error.status in {401, 403}:
-                raise
 
     def _missing(self, fleet: Fleet) -> list[str]:
         """What ``make`` makes or changes beside machines."""

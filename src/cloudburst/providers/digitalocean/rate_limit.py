@@ -1,4 +1,8 @@
-"""Waiting when an account has made too many calls (5,000 per hour, 250 per minute)."""
+"""Waiting when an account has made too many calls.
+
+It may make 5,000 per hour and 250 per minute, and list its SSH keys ten times per minute. ``ratelimit-reset``
+tells about the hour only, also in an answer that one of the others has caused.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,17 @@ LONGEST_S = 300.0
 
 DEFAULT_S = 10.0
 
+MINUTE_S = 60.0
+
+PER_MINUTE = ("account/keys",)
+"""Paths with a limit of their own, which is over after a minute."""
+
 
 class RateLimit:
     """How long one call has waited so far."""
 
-    def __init__(self, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
+    def __init__(self, path: str, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
+        self._is_per_minute = path in PER_MINUTE
         self._sleep = sleep
         self._clock = clock
         self._waited_s = 0.0
@@ -32,15 +42,27 @@ class RateLimit:
                 f"try again in {max(wait_s / 60, 1):.0f} min",
                 status=429,
             )
-        log.info("DigitalOcean asks to wait for %.0f s: too many calls", wait_s)
+        log.warning("DigitalOcean had too many calls of this account: waiting for %.0f s", wait_s)
         self._waited_s += wait_s
         self._sleep(wait_s)
 
     def _asked_s(self, headers: Mapping[str, str]) -> float:
-        """``retry-after`` counts seconds; without it, ``ratelimit-reset`` is Unix time."""
-        for name, origin in (("retry-after", 0.0), ("ratelimit-reset", self._clock())):
-            try:
-                return max(float(headers[name]) - origin, 1.0)
-            except (KeyError, ValueError):
-                continue
-        return DEFAULT_S
+        """``retry-after`` counts seconds; without it, ``ratelimit-reset`` is Unix time.
+
+        An hour that is not used up has not caused it: then the limit was one per minute.
+        """
+        longest_s = MINUTE_S if self._is_per_minute else float("inf")
+        asked_s = _number(headers, "retry-after")
+        if asked_s is None:
+            reset_at = _number(headers, "ratelimit-reset")
+            asked_s = DEFAULT_S if reset_at is None else reset_at - self._clock()
+            if _number(headers, "ratelimit-remaining"):
+                longest_s = MINUTE_S
+        return min(max(asked_s, 1.0), longest_s)
+
+
+def _number(headers: Mapping[str, str], name: str) -> float | None:
+    try:
+        return float(headers[name])
+    except (KeyError, ValueError):
+        return None

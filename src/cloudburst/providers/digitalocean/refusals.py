@@ -29,8 +29,12 @@ def right(method: str, path: str) -> str:
 
 
 def lacks_right(reason: str) -> bool:
-    """Whether a 403 is about the token, and not about the thing that was asked for."""
-    return re.search(r"authori[sz]ed|permission|scope", reason, re.IGNORECASE) is not None
+    """Whether a 403 is about the token, and not about the thing that was asked for.
+
+    Seen: “You are not authorized to perform this operation”, and from a token that may only read “You do not
+    have access for the attempted action”.
+    """
+    return re.search(r"authori[sz]ed|permission|scope|access", reason, re.IGNORECASE) is not None
 
 
 def words(body: Any) -> tuple[str, str, str]:

@@ -74,6 +74,7 @@ def up(
                 say(line)
         if dry:
             return None
+        at.check_rights(plan)
         if ask and question:
             ask(question)
         paths.make()
