@@ -97,6 +97,15 @@ die() {
 brings_redis='import platform, sys
 sys.exit(not (sys.version_info < (3, 13) and sys.platform == "linux" and platform.machine() == "x86_64"))'
 
+# Installs redis-server for its program alone: the service that Debian makes of it does not run. Not macOS.
+install_redis() {
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+  say "no redis-server on PATH, and $1 cannot bring one: installing Debian's"
+  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 # of which no service is started
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server; } >/dev/null || return 1
+  systemctl disable --quiet redis-server 2>/dev/null || true
+}
+
 # Prints the Python to use: 3.11 or later, able to make environments, with a Redis to be had.
 find_python() {
   local candidate candidates no_venv="" no_redis=""
@@ -115,6 +124,10 @@ find_python() {
   if [ -n "$no_venv" ]; then
     die "$no_venv cannot make virtual environments; on Debian and Ubuntu: apt-get install $no_venv-venv"
   elif [ -n "$no_redis" ]; then
+    if install_redis "$no_redis"; then
+      command -v "$no_redis"
+      return
+    fi
     die "no redis-server on PATH, and $no_redis cannot install one; install Redis 6.2 or later" \
       "(apt-get install redis-server, brew install redis)"
   fi
