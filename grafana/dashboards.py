@@ -325,7 +325,7 @@ def ensemble_panels() -> Iterator[Panel]:
         [
             query(
                 f'SELECT mean("index") AS "index", mean("$field") AS "$field" FROM "{RESULT}" '
-                f"WHERE {ONE} GROUP BY time($jobs_per_dot) fill(none)",
+                f"WHERE {ONE} AND time >= $jobs_from AND time <= $jobs_to GROUP BY time($jobs_per_dot) fill(none)",
                 table=True,
             )
         ],
@@ -560,6 +560,16 @@ def ensemble_variables() -> list[dict[str, Any]]:
             latest("jobs_per_dot", where=ONE, measurement=ENSEMBLE),
             "As a time: results lie a microsecond apart",
             hide=2,
+        ),
+        *(
+            variable(
+                name,
+                label,
+                latest(name, where=ONE, measurement=ENSEMBLE),
+                "Without a span of time, the database would count the intervals of all centuries",
+                hide=2,
+            )
+            for name, label in (("jobs_from", "First result"), ("jobs_to", "Last result"))
         ),
     ]
 
