@@ -74,6 +74,7 @@ OBSERVED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             "state",
             "said",
+            "state_said",
             "total",
             "waiting",
             "running",

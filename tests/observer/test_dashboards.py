@@ -32,7 +32,7 @@ PANELS = [
 ]
 VARIABLES = {variable["name"]: variable for variable in DASHBOARDS["ensemble"]["templating"]["list"]}
 
-QUIET = {"Failures by fingerprint", "Failures over time", "Lost leases", "Notice"}
+QUIET = {"Failures by fingerprint", "Failures over time", "Lost leases"}
 """They are empty as long as all is well."""
 
 BUCKETS = {"cloudburst": names.BUCKET, "cloudburst-stack": names.BUCKET_STACK}
