@@ -68,7 +68,7 @@ def panel(
         "description": description,
         "datasource": queries[0]["datasource"],
         "targets": [{"refId": chr(ord("A") + number)} | one for number, one in enumerate(queries)],
-        "interval": "10s",
+        "interval": "1s" if queries[0]["datasource"] == STACK and ONE in queries[0]["query"] else "10s",
         "fieldConfig": {
             "defaults": {
                 "unit": unit,
@@ -231,9 +231,11 @@ def ensemble_panels() -> Iterator[Panel]:
     """One ensemble: how far it is, how fast, what failed, what came out."""
     yield stat(
         "State",
-        "submitting: more jobs come; running, done; cancelled; failed: none of its jobs can run",
-        latest("state", where=ONE, measurement=ENSEMBLE),
-        width=4,
+        "submitting: more jobs come; running, done; cancelled; failed: none of its jobs can run. Behind it stands "
+        "what is done before the first job can start, or what went wrong",
+        latest("state_said", where=ONE, measurement=ENSEMBLE),
+        width=24,
+        height=3,
         is_text=True,
         color_mode="none",
     )
@@ -241,13 +243,13 @@ def ensemble_panels() -> Iterator[Panel]:
         "Done",
         "Jobs that have ended, well or not, of all jobs",
         latest("progress_percent", where=ONE, measurement=ENSEMBLE),
-        width=4,
+        width=5,
     )
     yield stat(
         "Jobs",
         "Each job is counted once: it waits, runs, or has ended in one of three ways",
         latest("finished", "failed", "running", "waiting", "cancelled", where=ONE, measurement=ENSEMBLE),
-        width=10,
+        width=11,
         overrides=JOB_COLORS,
         text_mode="value_and_name",
     )
@@ -255,7 +257,7 @@ def ensemble_panels() -> Iterator[Panel]:
         "Time left",
         "At the speed of the last minute; 0 once all jobs have ended",
         latest("left_s", where=ONE, measurement=ENSEMBLE),
-        width=3,
+        width=4,
         unit="s",
         decimals=0,
         noValue="not known yet",
@@ -264,19 +266,9 @@ def ensemble_panels() -> Iterator[Panel]:
         "Speed",
         "Jobs that end per second: the mean of the last minute",
         latest("jobs_per_s", where=ONE, measurement=ENSEMBLE),
-        width=3,
+        width=4,
         unit="suffix: jobs/s",
         decimals=1,
-    )
-    yield stat(
-        "Notice",
-        "What is done before the first job can start, or why none can",
-        latest("said", where=ONE, measurement=ENSEMBLE),
-        width=24,
-        height=3,
-        is_text=True,
-        color_mode="none",
-        noValue="nothing to say",
     )
     yield chart(
         "Jobs over time",
@@ -325,7 +317,7 @@ def ensemble_panels() -> Iterator[Panel]:
         [
             query(
                 f'SELECT mean("index") AS "index", mean("$field") AS "$field" FROM "{RESULT}" '
-                f"WHERE {ONE} GROUP BY time($jobs_per_dot) fill(none)",
+                f"WHERE {ONE} AND time >= $jobs_from AND time <= $jobs_to GROUP BY time($jobs_per_dot) fill(none)",
                 table=True,
             )
         ],
@@ -561,6 +553,16 @@ def ensemble_variables() -> list[dict[str, Any]]:
             "As a time: results lie a microsecond apart",
             hide=2,
         ),
+        *(
+            variable(
+                name,
+                label,
+                latest(name, where=ONE, measurement=ENSEMBLE),
+                "Without a span of time, the database would count the intervals of all centuries",
+                hide=2,
+            )
+            for name, label in (("jobs_from", "First result"), ("jobs_to", "Last result"))
+        ),
     ]
 
 
@@ -617,7 +619,7 @@ def dashboards() -> dict[str, dict[str, Any]]:
             "Ensemble",
             "How far an ensemble is, how fast it goes, what failed, and what its jobs returned",
             since="now-1h",
-            every="30s",  # results are read anew each time, all of them
+            every="10s",  # results are read anew each time, all of them
             panels=ensemble_panels(),
             variables=ensemble_variables(),
         ),

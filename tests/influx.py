@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,8 @@ import requests
 from cloudburst import names
 from tests.conftest import free_port
 from tests.wait import wait_until
+
+COMPOSE = Path(__file__).resolve().parents[1] / "stack" / "docker-compose.yml"
 
 DATABASE = names.BUCKET
 STACK_DATABASE = names.BUCKET_STACK
@@ -27,6 +30,8 @@ dir = "{directory}/meta"
 dir = "{directory}/data"
 wal-dir = "{directory}/wal"
 query-log-enabled = false
+[coordinator]
+max-select-buckets = {buckets}
 [http]
 bind-address = "127.0.0.1:{port}"
 log-enabled = false
@@ -65,6 +70,13 @@ http {{
 """
 
 
+def setting(name: str) -> str:
+    """What the compose file tells InfluxDB."""
+    found = re.search(rf'^      {name}: "?([^"\n]+)', COMPOSE.read_text(), re.MULTILINE)
+    assert found, name
+    return found[1]
+
+
 class Influx:
     """One database, in a directory of its own. ``url`` takes what influxdb-client writes."""
 
@@ -73,6 +85,7 @@ class Influx:
         self._port, rpc, gateway = free_port(), free_port(), free_port()
         self.url = f"http://127.0.0.1:{gateway}"
         values = {"directory": directory, "port": self._port, "rpc": rpc, "gateway": gateway}
+        values["buckets"] = setting("INFLUXD_INFLUXQL_MAX_SELECT_BUCKETS")
         (directory / "influxdb.conf").write_text(_SETTINGS.format(**values))
         (directory / "nginx.conf").write_text(_GATEWAY.format(**values))
         self._processes: list[subprocess.Popen[bytes]] = []

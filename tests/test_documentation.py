@@ -28,6 +28,9 @@ NOT_FOR_USERS = {
     "CLOUDBURST_DEPLOYMENT",  # the deployment tells the compose file
     "CLOUDBURST_HTTPS_PORT",
     "CLOUDBURST_QUEUE_PORT",
+    "CLOUDBURST_QUEUE_LIMIT",
+    "CLOUDBURST_INFLUX_GOMEMLIMIT",
+    "CLOUDBURST_INFLUX_QUERY_BYTES",
     "CLOUDBURST_BUILDS",  # a secret of the worker's service
 }
 

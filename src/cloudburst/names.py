@@ -74,6 +74,7 @@ OBSERVED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             "state",
             "said",
+            "state_said",
             "total",
             "waiting",
             "running",
@@ -85,6 +86,8 @@ OBSERVED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "jobs_per_s",
             "left_s",
             "jobs_per_dot",
+            "jobs_from",
+            "jobs_to",
         ),
     ),
     MEASUREMENT_FAILURE: (("ensemble", "fingerprint"), ("jobs", "error")),

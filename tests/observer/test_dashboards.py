@@ -32,11 +32,13 @@ PANELS = [
 ]
 VARIABLES = {variable["name"]: variable for variable in DASHBOARDS["ensemble"]["templating"]["list"]}
 
-QUIET = {"Failures by fingerprint", "Failures over time", "Lost leases", "Notice"}
+QUIET = {"Failures by fingerprint", "Failures over time", "Lost leases"}
 """They are empty as long as all is well."""
 
 BUCKETS = {"cloudburst": names.BUCKET, "cloudburst-stack": names.BUCKET_STACK}
 """By the uid of a data source, what it asks."""
+
+SPAN = {"jobs_per_dot": "1u", "jobs_from": "0", "jobs_to": "1000000"}
 
 KINDS = {"timeseries", "stat", "gauge", "table", "trend"}
 """Panels that Grafana 11 has; the old ``graph`` is gone."""
@@ -80,11 +82,12 @@ def values(observed: Observed) -> dict[str, str]:
 
     wait_until(ended, 20, "the end of the ensemble in the database")
     assert chosen(observed.influx, "ensemble")[:2] == [ensemble, older], "the latest first"
-    (dot,) = chosen(observed.influx, "jobs_per_dot", ensemble=ensemble)
+    hidden = ("jobs_per_dot", "jobs_from", "jobs_to")
+    (dot,), (first,), (last,) = (chosen(observed.influx, name, ensemble=ensemble) for name in hidden)
     fields = chosen(observed.influx, "field")
     assert {"square", "sum"} <= set(fields)
     assert "index" not in fields
-    return {"ensemble": ensemble, "jobs_per_dot": dot, "field": "square"}
+    return {"ensemble": ensemble, "jobs_per_dot": dot, "jobs_from": first, "jobs_to": last, "field": "square"}
 
 
 def upload_squares(observed: Observed) -> str:
@@ -118,11 +121,11 @@ def test_every_query_finds_what_was_measured(observed, values, panel):
 @pytest.mark.parametrize("panel", PANELS)
 def test_nothing_is_found_in_a_new_database_and_nothing_fails(fresh, panel):
     for target in panel["targets"]:
-        assert fresh.rows(filled(target["query"], ensemble="", field="", jobs_per_dot="1u")) == []
+        assert fresh.rows(filled(target["query"], ensemble="", field="", **SPAN)) == []
 
 
 def test_variables_find_nothing_in_a_new_database(fresh):
-    assert [chosen(fresh, name, ensemble="") for name in VARIABLES] == [[], [], []]
+    assert [chosen(fresh, name, ensemble="") for name in VARIABLES] == [[]] * len(VARIABLES)
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +134,18 @@ def fresh(tmp_path_factory: pytest.TempPathFactory):
     influx.start()
     yield influx
     influx.stop()
+
+
+def test_a_query_that_wants_a_value_for_each_second_of_centuries_is_refused(fresh):
+    requests.post(f"{fresh.url}/write?db=cloudburst", "m x=1 0", timeout=60).raise_for_status()
+    query = (
+        "SELECT count(x) FROM m WHERE time > '1900-01-01' AND time < '2100-01-01' GROUP BY time(1s) fill(0)"
+    )
+
+    answer = requests.get(f"{fresh.url}/query", {"db": "cloudburst", "q": query}, timeout=30).json()
+
+    assert "max-select-buckets limit exceeded" in answer["results"][0]["error"]
+    fresh.query("DROP MEASUREMENT m")
 
 
 def by_title(title: str) -> dict[str, Any]:
@@ -171,7 +186,8 @@ def test_a_million_results_make_a_picture_of_a_thousand_dots_within_seconds(fres
         requests.post(f"{fresh.url}/write?db=cloudburst", body, timeout=60).raise_for_status()
     query = by_title("Returned: $field")["targets"][0]["query"]
     began = time.monotonic()
-    rows = fresh.rows(filled(query, ensemble="many", field="x", jobs_per_dot="1000u"))
+    span = {"jobs_per_dot": "1000u", "jobs_from": str(10**18), "jobs_to": str(10**18 + 10**9)}
+    rows = fresh.rows(filled(query, ensemble="many", field="x", **span))
 
     assert len(rows) == 1000
     assert [rows[0]["index"], rows[-1]["index"]] == [499.5, 999_499.5]
@@ -248,7 +264,7 @@ def test_the_gateway_lets_every_query_through():
         args = urlencode({"db": "cloudburst", "epoch": "ms", "q": query})
         return next(what for pattern, what in patterns if re.search(pattern, args, re.IGNORECASE))
 
-    values = {"ensemble": "floods-a1b2c3", "field": "head", "jobs_per_dot": "1u"}
+    values = {"ensemble": "floods-a1b2c3", "field": "head", **SPAN}
     panels = [target["query"] for panel in PANELS for target in panel.values[0]["targets"]]
     for query in panels + [variable["query"]["query"] for variable in VARIABLES.values()]:
         assert judged(filled(query, **values)) == "reading", query

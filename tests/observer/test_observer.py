@@ -12,7 +12,7 @@ from cloudburst import names
 from cloudburst.config import ObserverConfig
 from cloudburst.errors import ConfigError
 from cloudburst.model import EnsembleSpec
-from cloudburst.observer.ensembles import EnsemblePoints, interval
+from cloudburst.observer.ensembles import YOUNG_S, EnsemblePoints, interval
 from cloudburst.observer.failures import KINDS, READ
 from cloudburst.observer.rounds import Rounds
 from cloudburst.rqwire import readings
@@ -90,6 +90,42 @@ def test_an_ensemble_is_followed_and_its_end_is_written_once(observed):
     last = max(record.started_at + record.duration_s for record in records)
     assert end["time"] / 1000 == pytest.approx(last, abs=3)
     assert observed.influx.rows(f'SELECT * FROM "cloudburst_ensemble" WHERE {of(ensemble)}') == points
+
+
+def test_a_short_ensemble_is_measured_while_it_runs_and_as_soon_as_it_has_ended(observed):
+    points = EnsemblePoints(observed.redis, "default")
+    list(points.lines(time.time()))  # the round before
+
+    ensemble = observed.submit("worker.sleep", *({"s": 0.5} for _ in range(4)))
+    young = "\n".join(points.quick_lines(time.time()))
+    observed.wait(ensemble)
+    ended = "\n".join(points.quick_lines(time.time()))
+
+    assert f"cloudburst_begun,ensemble={ensemble}" in young
+    assert 'state="running"' in young
+    assert 'state="done"' in ended
+    assert list(points.quick_lines(time.time())) == []
+
+
+def test_an_older_ensemble_waits_for_the_next_round_until_it_has_ended(observed):
+    points = EnsemblePoints(observed.redis, "default")
+    ensemble = observed.submit("worker.sleep", *({"s": 0.5} for _ in range(4)))
+    later = time.time() + 2 * YOUNG_S
+
+    list(points.lines(later))
+    assert list(points.quick_lines(later + 1)) == []
+    observed.wait(ensemble)
+    assert 'state="done"' in "\n".join(points.quick_lines(later + 2))
+
+
+def test_the_state_says_what_there_is_to_say(observed):
+    note = "a package is installed"
+    ensemble = observed.submit("worker.sleep", {"s": 0.5})
+    observed.redis.hset(f"cb:ens:{ensemble}", "note", note)
+    said = "\n".join(EnsemblePoints(observed.redis, "default").lines(time.time()))
+    observed.wait(ensemble)
+
+    assert f'state_said="running: {note}"' in said
 
 
 def test_another_observer_writes_the_same_points_of_what_has_ended(observed):

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 import redis
 
@@ -20,6 +21,9 @@ from cloudburst.points.database import Login
 from cloudburst.rqwire import connection
 
 log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+"""How often it is looked whether an ensemble is new, or has ended."""
 
 
 class Observer:
@@ -35,14 +39,29 @@ class Observer:
         """What Redis said when it was away, as it was logged."""
 
     def round(self) -> None:
-        """Measure once, and write."""
+        """Measure everything, and write."""
         now = time.time()
+        lines = self._of_redis(Rounds.lines, now)
+        lines += disk(self._config.disk, now)
+        self._outbox.put(lines)
+        self._outbox.send()
+
+    def look(self) -> None:
+        """Measure what does not wait for the next round, and write it unless the database is away."""
+        if self._away:
+            return
+        self._outbox.put(self._of_redis(Rounds.quick_lines, time.time()))
+        if not self._outbox.away:
+            self._outbox.send()
+
+    def _of_redis(self, measured: Callable[[Rounds, float], Iterator[str]], now: float) -> list[str]:
+        """Lines as far as Redis answers."""
         lines: list[str] = []
         try:
             if self._rounds is None:
                 client = connection.connect(self._config.redis_url)
                 self._rounds = Rounds(client, self._config)
-            lines += self._rounds.lines(now)
+            lines += measured(self._rounds, now)
             if self._away:
                 log.info("observer: Redis answers again")
                 self._away = ""
@@ -50,9 +69,7 @@ class Observer:
             if str(error) != self._away:
                 log.warning("observer: %s; trying again", error)
             self._away = str(error)
-        lines += disk(self._config.disk, now)
-        self._outbox.put(lines)
-        self._outbox.send()
+        return lines
 
 
 def main(environ: Environ) -> None:
@@ -66,10 +83,16 @@ def main(environ: Environ) -> None:
         signal.signal(number, lambda *_: stopping.set())
     observer = Observer(config)
     log.info("observer: queue %s every %g s", config.queue, config.interval_s)
+    due = 0.0
     while not stopping.is_set():
         began = time.monotonic()
-        observer.round()
-        stopping.wait(max(config.interval_s - (time.monotonic() - began), 0.0))
+        if began >= due:
+            due = began + config.interval_s
+            observer.round()
+        else:
+            observer.look()
+        next_s = min(due - time.monotonic(), LOOK_S - (time.monotonic() - began))
+        stopping.wait(max(next_s, 0.0))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Points about ensembles: those in progress with each round, and each one's end once."""
+"""Points about ensembles: those in progress with each round, young ones and ends each second."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ MOST = 200
 
 DOTS = 2000
 """A picture of an ensemble's results has at most so many dots, each for the mean of some jobs."""
+
+YOUNG_S = 60.0
+"""An ensemble is measured each second for so long: many are over by then."""
+
+NEW = 10
+"""So many of the latest ensembles are looked at each second, beside those in progress."""
 
 SAID_CHARS = 500
 """So much is kept of errors and notes."""
@@ -60,6 +66,18 @@ class EnsemblePoints:
         for one in statuses:
             yield from self._points(one, self._followed[one.id], now)
 
+    def quick_lines(self, now: float) -> Iterator[str]:
+        """As ``lines``, between two rounds: of what is new or young, and of what has ended since."""
+        ids = list(dict.fromkeys([*self._ensembles.ids(NEW), *self._going_on()]))[:RECENT]
+        for one in self._ensembles.statuses(ids):
+            if one.complete or now - one.created_at < YOUNG_S:
+                followed = self._followed.setdefault(one.id, self._new(one.id))
+                yield from self._points(one, followed, now)
+
+    def _going_on(self) -> list[str]:
+        """Those that had not ended when last seen."""
+        return [name for name, one in self._followed.items() if one.last and not one.last.complete]
+
     def _new(self, ensemble: str) -> _Followed:
         return _Followed(Failures(self._redis, ensemble))
 
@@ -67,8 +85,7 @@ class EnsemblePoints:
         """Latest first: those of late, those with jobs that wait, those that had not ended when last seen."""
         waiting = cast("list[bytes]", self._redis.zrange(f"cb:open:{self._queue}", 0, RECENT - 1))
         ids = self._ensembles.ids(RECENT) + [ensemble.decode() for ensemble in waiting]
-        going_on = [name for name, one in self._followed.items() if one.last and not one.last.complete]
-        return list(dict.fromkeys(ids + going_on))[:MOST]
+        return list(dict.fromkeys(ids + self._going_on()))[:MOST]
 
     def _points(self, one: EnsembleStatus, followed: _Followed, now: float) -> Iterator[str]:
         last = followed.last
@@ -100,14 +117,19 @@ class EnsemblePoints:
 
 def _fields(one: EnsembleStatus, pace: Pace) -> Mapping[str, int | float | str | None]:
     left_s = 0.0 if one.complete else pace.left_s(one)
+    said = (one.error or one.note)[:SAID_CHARS]
+    first, last = span_ns(one)
     return {
         **_counts(one),
         "state": one.state,
-        "said": (one.error or one.note)[:SAID_CHARS],
+        "said": said,
+        "state_said": f"{one.state}: {said}" if said else one.state,
         "progress_percent": 100.0 * one.ended / one.total if one.total else 0.0,
         "jobs_per_s": float(pace.per_s),
         "left_s": left_s,
         "jobs_per_dot": interval(one.total),
+        "jobs_from": str(first),
+        "jobs_to": str(last),
     }
 
 
@@ -121,6 +143,15 @@ def _counts(one: EnsembleStatus) -> dict[str, int]:
         "cancelled": one.cancelled,
         "ended": one.ended,
     }
+
+
+def span_ns(one: EnsembleStatus) -> tuple[int, int]:
+    """The times of its results lie within these, in nanoseconds: one job after the other, 1 µs apart.
+
+    A query by time that does not say this asks for all centuries, which the database refuses.
+    """
+    begun_us = int(one.created_at * 10**6)
+    return (begun_us - 1) * 1000, (begun_us + one.total + 1) * 1000
 
 
 def interval(jobs: int) -> str:

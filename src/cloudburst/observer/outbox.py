@@ -25,6 +25,11 @@ class Outbox:
         self._reason = ""
         """Why the database was away, as it was logged."""
 
+    @property
+    def away(self) -> bool:
+        """Whether the database has not taken the latest."""
+        return bool(self._reason)
+
     def put(self, lines: list[str]) -> None:
         """Take one round; the oldest goes when there are too many."""
         if lines:

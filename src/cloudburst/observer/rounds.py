@@ -41,6 +41,10 @@ class Rounds:
             names.MEASUREMENT_REDIS, asdict(server) | {"aof_ok": int(server.aof_ok)}, None, time_ns
         )
 
+    def quick_lines(self, now: float) -> Iterator[str]:
+        """What does not wait for the next round: ensembles that are young, or have just ended."""
+        yield from self._ensembles.quick_lines(now)
+
 
 def disk(directory: Path | None, now: float) -> Iterator[str]:
     """The line about the disk that holds ``directory``; none without one. ``now`` as above."""

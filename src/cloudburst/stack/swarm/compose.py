@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from cloudburst.stack.swarm import limits
 from cloudburst.stack.swarm.images import variable
 from cloudburst.stack.swarm.settings import Settings
 
@@ -46,8 +47,12 @@ def variables(
     images: Mapping[str, str],
     secrets: Mapping[str, str],
     configs_: Mapping[str, str],
+    memory_bytes: int = 0,
 ) -> dict[str, str]:
-    """Variables for the compose file, without its digest. All arguments: Docker's names, by ours."""
+    """Variables for the compose file, without its digest. Images, secrets, configs: Docker's names, by ours.
+
+    ``memory_bytes``: of the master; 0: not known.
+    """
     found = {f"CLOUDBURST_IMAGE_{variable(image)}": reference for image, reference in images.items()}
     found |= {f"CLOUDBURST_SECRET_{name.upper()}": full for name, full in secrets.items()}
     found |= {f"CLOUDBURST_CONFIG_{name.upper()}": full for name, full in configs_.items()}
@@ -56,7 +61,7 @@ def variables(
     if "CLOUDBURST_GRACE_S" in settings.variables:
         # The engine has to wait a little longer than the worker does.
         found["CLOUDBURST_STOP_GRACE"] = f"{int(settings.variables['CLOUDBURST_GRACE_S']) + 10}s"
-    return found | dict(settings.variables)
+    return found | dict(settings.variables) | limits.variables(memory_bytes, settings.variables)
 
 
 def digest(text: str, variables_: Mapping[str, str]) -> str:

@@ -313,7 +313,10 @@ class Deployment:
         return self._settings.variables.get(f"CLOUDBURST_IMAGE_{images.variable(image)}", "")
 
     def _variables(self, references: Mapping[str, str]) -> dict[str, str]:
-        return compose.variables(self._settings, references, self._secret_names, self._config_names)
+        memory_bytes = self._there[self._master.host].memory_bytes
+        return compose.variables(
+            self._settings, references, self._secret_names, self._config_names, memory_bytes
+        )
 
 
 def endpoints(stack: str, settings: Settings, secret: Secrets, host: str, paths: SwarmPaths) -> Endpoints:

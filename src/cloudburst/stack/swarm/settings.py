@@ -15,6 +15,7 @@ from cloudburst.commands.openssh import Target
 from cloudburst.errors import ConfigError
 from cloudburst.points.retention import retention_s
 from cloudburst.stack.paths import read_text, write_private
+from cloudburst.stack.swarm import limits
 
 Kind = Literal["hosts", "docker"]
 
@@ -23,7 +24,7 @@ STACK_NAMES: Mapping[Kind, str] = {"hosts": "swarm", "docker": "docker"}
 
 _VARIABLE = re.compile(
     r"CLOUDBURST_(IMAGE_\w+|KEEPER_(REPLICAS|STACK|TTL_S|IDLE_S|GRACE_S|SAVE_S|SAVE|END_POINT)"
-    r"|GRAFANA_REPLICAS|RETENTION|MTU|GRACE_S|STOP_GRACE|MONITOR|LEASE_S|ENVIRONMENTS_GB|QUEUE_MEMORY)"
+    r"|GRAFANA_REPLICAS|RETENTION|MTU|GRACE_S|STOP_GRACE|MONITOR|LEASE_S|ENVIRONMENTS_GB|QUEUE_MEMORY|INFLUX_MEMORY)"
 )
 """Variables of the caller that the compose file knows."""
 
@@ -139,6 +140,8 @@ def resolve(kind: Kind, wishes: Wishes, last: Settings | None, environ: Mapping[
         raise ConfigError("--tls-cert and --tls-key belong together")
     variables = _remembered(now.variables, _variables(environ))
     retention_s(variables.get(RETENTION, "0"))
+    for name in (limits.INFLUX, limits.QUEUE):
+        limits.memory(name, variables.get(name, "0"))
     return replace(
         now,
         **said,
