@@ -348,6 +348,9 @@ def test_a_stack_that_does_not_run_is_said_to_at_once(tmp_path, monkeypatch, red
     ("options", "message"),
     [
         ({"name": "a b"}, "use up to 80 letters"),
+        ({"name": "-x"}, "not '-' first"),
+        ({"name": "--help"}, "not '-' first"),
+        ({"name": "a/../b"}, "use up to 80 letters"),
         ({"function": "work"}, "give module and function"),
         ({"timeout_s": 0}, "more than 0 seconds"),
         ({"retries": -1}, "should not be negative"),

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +51,46 @@ def test_curl_may_offer_http_2(filestore: FileStoreProcess, options: list[str], 
     )
     assert run.returncode == 0, run
     assert filestore.ask("GET", f"/files/{name}").content == contents
+
+
+JAVA = """
+import java.net.URI;
+import java.net.http.*;
+import java.net.http.HttpRequest.BodyPublishers;
+import java.net.http.HttpResponse.BodyHandlers;
+
+class Put {
+    public static void main(String[] words) throws Exception {
+        var body = words[2].equals("chunked")
+            ? BodyPublishers.ofInputStream(() -> new java.io.ByteArrayInputStream("contents".getBytes()))
+            : BodyPublishers.ofString("contents");
+        var request = HttpRequest.newBuilder(URI.create(words[0])).header("Authorization", words[1]);
+        var answer = HttpClient.newHttpClient().send(request.PUT(body).build(), BodyHandlers.ofString());
+        System.out.print(answer.statusCode());
+    }
+}
+"""
+"""It asks for HTTP/2 by itself, with each request."""
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_java_offers_http_2(filestore: FileStoreProcess, framing: str, tmp_path: Path) -> None:
+    java = shutil.which("java")
+    if java is None:
+        pytest.skip("there is no java")
+    name = uuid.uuid4().hex
+    filestore.put(name, b"old")
+    (tmp_path / "Put.java").write_text(JAVA)
+
+    said = subprocess.run(
+        [java, tmp_path / "Put.java", f"{filestore.url}/files/{name}", f"Bearer {TOKEN}", framing],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert said.stdout == "200"
+    assert filestore.ask("GET", f"/files/{name}").content == b"contents"
 
 
 def test_a_huge_head_costs_no_memory_before_the_token_is_known(own_filestore: FileStoreProcess) -> None:
