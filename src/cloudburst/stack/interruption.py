@@ -20,6 +20,24 @@ class Interrupted(StackError):
 
 
 @contextlib.contextmanager
+def ending_in_order() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise Interrupted inside, as Ctrl-C raises KeyboardInterrupt: clean-up is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _frame: object) -> None:
+        raise Interrupted(f"interrupted ({signal.Signals(number).name})")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[float], None]]:
     """Yields a sleep that raises Interrupted once one of ``SIGNALS`` has come; nothing else does."""
     received: list[int] = []

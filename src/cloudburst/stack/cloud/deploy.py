@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from cloudburst.providers.provider import Node
 from cloudburst.stack.cloud import account, flavors, keeping, keys, openssh, telling
 from cloudburst.stack.cloud.paths import CloudPaths
 from cloudburst.stack.cloud.quantities import rate
-from cloudburst.stack.cloud.settings import Settings, Wishes, name_flag, resolve
+from cloudburst.stack.cloud.settings import ANYWHERE, Settings, Wishes, name_flag, resolve
 from cloudburst.stack.cloud.swarm import Swarm, SwarmOfMachines
+from cloudburst.stack.interruption import Interrupted, ending_in_order
 from cloudburst.stack.lock import held
 from cloudburst.stack.refusals import explained
 from cloudburst.stack.swarm.deploy import Deployed
@@ -150,11 +152,14 @@ class Change:
         return replace(done, changed=done.changed or bool(plan.make) or bool(plan.surplus))
 
     def _silent(self, name: str) -> str:
-        who = f" (this machine is not among --allow {', '.join(self.settings.allow)}?)"
-        return (
-            f"{name}: runs, but does not let us in{who if self.settings.allow else ''}; to have another "
-            f"in its place: ./buildstack.sh{name_flag(self.stack)} --drain {name} --lost, then run this again"
-        )
+        allowed = ", ".join(self.settings.allow)
+        who = f" (this machine is not among --allow {allowed}?)" if allowed else ""
+        command = f"./buildstack.sh{name_flag(self.stack)}"
+        if name == f"{self.stack}-master":
+            other = f"{command} -d, then make the stack anew"
+        else:
+            other = f"{command} --drain {name} --lost, then run this again"
+        return f"{name}: runs, but does not let us in{who}; to have another in its place: {other}"
 
     def _clear_broken(self, plan: FleetPlan) -> bool:
         """Let go of nodes whose machines are off or gone; whether there were any."""
@@ -174,26 +179,69 @@ class Change:
         automatic = not self.settings.allow
         known = [name for name in names if name in self.swarm.members]
         first = known or names
-        answering = self.swarm.reach(first, KNOWN_S) if known or self.settings.caller else {}
-        if automatic and self.settings.caller and not answering:
-            self.say(f"{first[0]} does not let us in: has our address changed? Letting in all for a moment")
-            self._allow(())
+        answering = {}
+        if self.settings.caller or (known and not automatic):
             answering = self.swarm.reach(first, KNOWN_S)
-        new = [name for name in names if name not in answering and name not in known]
-        answering |= self.swarm.reach(new, CONTACT_S)
-        if automatic and (seen := _single(answering.values())):
-            self._allow((seen,))
+        door: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if automatic and not answering:
+            if self.settings.caller:
+                self.say(
+                    f"{first[0]} does not let us in: has our address changed? Letting in all for a moment"
+                )
+            door = self._open()
+        with ending_in_order(), door:
+            if automatic and known and not answering:
+                answering = self.swarm.reach(known, KNOWN_S)
+            new = [name for name in names if name not in answering and name not in known]
+            answering |= self.swarm.reach(new, CONTACT_S)
+            if automatic and answering:
+                self._know(_networks(answering.values()))
         return answering
 
-    def _allow(self, caller: tuple[str, ...]) -> None:
-        """Let in that address only; none: any, until it is known."""
+    def _know(self, caller: tuple[str, ...]) -> None:
+        """Our address, as the machines see it, is the one to let in."""
+        if not caller:
+            raise StackError(
+                "the machines do not see from which address we come: say it, --allow 203.0.113.7"
+            )
         if caller == self.settings.caller:
             return
-        if caller:
-            self.say(f"the firewall lets in {caller[0]} only, your address; --allow CIDR lets in others")
+        self.say(f"the firewall lets in {', '.join(caller)} only, your address; --allow CIDR lets in others")
         self.settings = replace(self.settings, caller=caller)
         self.settings.save(self.paths.fleet)
         self.provider.let_in(self.settings.fleet(self.stack))
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[None]:
+        """Let in anybody, since nobody knows our address; and however it ends, nobody but us afterwards."""
+        try:
+            self.provider.let_in(replace(self.settings.fleet(self.stack), allow=ANYWHERE))
+            yield
+        except BaseException as error:
+            try:
+                self._close()
+            except StackError as failure:
+                error.add_note(str(failure))
+            raise
+        self._close()
+
+    def _close(self) -> None:
+        """Let in whom the settings name: nobody, if our address did not become known."""
+        why = "interrupted"
+        for _ in range(2):  # a second Ctrl-C does not leave it open
+            try:
+                self.provider.let_in(self.settings.fleet(self.stack))
+            except (KeyboardInterrupt, Interrupted):
+                continue
+            except StackError as error:
+                why = str(error)
+                break
+            return
+        raise StackError(
+            f"the firewall cloudburst-{self.stack} may still let in everybody, on ports 22, 443 and 6380 "
+            f"({why}): ./buildstack.sh{name_flag(self.stack)} closes it, or you do at "
+            "https://cloud.digitalocean.com/networking/firewalls"
+        )
 
     def _shrink(self, surplus: list[Node], names: list[str], drain_s: float | None) -> None:
         """Drain the nodes that are too many, and remove their machines: no job is lost."""
@@ -220,12 +268,10 @@ class Change:
         self.settings.save(self.paths.fleet)
 
 
-def _single(seen: Iterable[str]) -> str:
-    """The network of the one address that all machines see; "" if there is none."""
+def _networks(seen: Iterable[str]) -> tuple[str, ...]:
+    """The networks of the addresses that machines see; what is none is left out."""
     found = set()
     for text in seen:
-        try:
+        with contextlib.suppress(ValueError):
             found.add(str(ipaddress.ip_network(text)))
-        except ValueError:
-            return ""
-    return found.pop() if len(found) == 1 else ""
+    return tuple(sorted(found))

@@ -19,6 +19,7 @@ STACK_NAME = "cloud"
 """Name of a stack that is given no other."""
 
 ANYWHERE = ("0.0.0.0/0", "::/0")
+"""Who is let in while it is found out how our address looks to the machines."""
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 """Names of machines begin with the stack's; host names are of such letters."""
@@ -63,8 +64,8 @@ class Settings:
             size=self.size,
             master_size=self.master_size,
             image=self.image,
-            # Until we have logged in once, we do not know how our address looks from there.
-            allow=self.allow or self.caller or ANYWHERE,
+            # Until we have logged in once, our address is not known: nobody is let in, but in that moment.
+            allow=self.allow or self.caller,
         )
 
     def save(self, path: Path) -> None:
