@@ -234,6 +234,7 @@ class Worker:
         if back or aside:
             log.warning("leases ran out: %s returned to the queue, %s set aside", back, aside)
         busy = self._slots.running()
+        self._registration.points_waiting = self._points.waiting() if self._points else None
         self._registration.heartbeat(
             busy=len(busy), current_job=busy[0].job_id if busy else "", stopping=self._stopping
         )
