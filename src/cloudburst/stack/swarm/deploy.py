@@ -231,9 +231,11 @@ class Deployment:
             clean_up(runner, self._master.host, steps)
         # Before clients find the stack: what a job has written stays in the shards that it was written into.
         kept = self._settings.variables.get(RETENTION, "")
-        changed |= buckets.ensure(runner, self._master.host, self._stack, kept)
-        if not runner.dry:
-            self._publish()
+        try:
+            changed |= buckets.ensure(runner, self._master.host, self._stack, kept)
+        finally:  # everything else works without
+            if not runner.dry:
+                self._publish()
         if failures:
             raise StackError("\n".join(str(error) for error in failures))
         return changed
