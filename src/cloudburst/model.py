@@ -234,6 +234,30 @@ class NodeReading:
 
 
 @dataclass(frozen=True)
+class PointsWaiting:
+    """Points that a worker keeps on its disk, since the database does not take them."""
+
+    points: int
+    since: float
+    """Unix time in seconds: when the database began to take none."""
+    reason: str
+    """Why, as it was told; "" if it has not been asked yet."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> PointsWaiting | None:
+        """The inverse of ``to_json``; None for "" and for what another version wrote."""
+        try:
+            raw = json.loads(text)
+            found = cls(int(raw["points"]), float(raw["since"]), str(raw["reason"]))
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            return None
+        return found if 0 <= found.points < 1e18 and 0 <= found.since < 1e11 else None
+
+
+@dataclass(frozen=True)
 class WorkerStatus:
     """One worker as it last reported itself."""
 
@@ -247,6 +271,8 @@ class WorkerStatus:
     pid: int
     reading: NodeReading | None = None
     """None until it has taken one."""
+    points_waiting: PointsWaiting | None = None
+    """None while the database takes what its jobs write."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from cloudburst.model import PointsWaiting
+from cloudburst.rqwire.workers import workers
 from tests.chaos.proxy import AFTER
 from tests.chaos.world import Run, Worker, World
 from tests.points.misbehaving import Misbehaving, Write
@@ -48,6 +50,11 @@ def unsafe(world: World, run: Run, worker: Worker) -> set[int]:
     return {n for n in finished if any(str(n * 1000 + k + 1) not in kept for k in range(run.points))}
 
 
+def points_waiting(world: World) -> PointsWaiting | None:
+    """What the worker says of them."""
+    return next((one.points_waiting for one in workers(world.redis)), None)
+
+
 def spooled(world: World, worker: Worker) -> bool:
     return any((world.directory / worker.node / "spool").glob("*.lp"))
 
@@ -72,10 +79,14 @@ def test_points_are_on_disk_while_the_database_is_away_and_delivered_later(
     assert not unsafe(world, run, worker)
     assert world.points(run.measurement) == []
     assert spooled(world, worker)
+    waiting = wait_until(lambda: points_waiting(world), 10, "the worker to tell that points wait")
+    assert waiting.reason
+    assert 0 < waiting.points <= 2 * JOBS * POINTS
     database.over.set()
     database.behave = real(world)
 
     wait_until(lambda: not world.missing_points(run), 40, "the spool to be delivered")
+    wait_until(lambda: not points_waiting(world), 10, "the worker to tell that none wait")
     assert {record.attempt for record in world.finish(run)} == {1}
 
 

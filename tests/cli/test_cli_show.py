@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 
-from cloudburst.model import Provenance
+from cloudburst.model import PointsWaiting, Provenance
 from cloudburst.rqwire.leases import Leases, Outcome
+from cloudburst.rqwire.workers import Registration
 from tests.cli.shell import Shell
 
 LOCK = {"default": {"numpy": {"version": "==2.0"}}}
@@ -111,6 +113,18 @@ def test_the_page_says_what_the_ensemble_is_and_what_ran_on_what(shell):
         f"1 finished with {digest:.12} on environment eeeeeeeeeeee, Python 3.11.7, CloudBurst 0.1.0, image "
         "sha256:abc"
     ) in done.stdout
+
+
+def test_status_says_that_points_wait_for_the_database(shell):
+    submitted(shell, 1)
+    worker = Registration(shell.redis, name="a-1", queue="default", node="a", slots=4)
+    worker.points_waiting = PointsWaiting(1200, time.time() - 3600, "InfluxDB answers 500 ([red]many)")
+    worker.heartbeat(busy=0, current_job="")
+
+    said = shell("status", "floods").stdout
+
+    assert "about 1,200 points of jobs wait since 20" in said
+    assert "until the database takes them: InfluxDB answers 500 ([red]many)" in said
 
 
 def test_an_ensemble_that_failed_says_why(shell):

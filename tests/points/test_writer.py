@@ -385,6 +385,27 @@ def test_the_next_worker_delivers_first_what_an_earlier_one_has_spooled(endpoint
     assert endpoint.values() == [3.0, 2.0]
 
 
+def test_how_many_points_wait_since_when_and_why_is_told_until_they_are_delivered(endpoint, writing):
+    before = time.time()
+    earlier = writing(endpoint.login)
+    assert earlier.writer.waiting() is None
+    earlier.submit(lines(0, 20), "0")
+    earlier.submit(lines(20, 3), "1")
+    assert earlier.states(2) == ["spooled"] * 2
+    waiting = earlier.writer.waiting()
+    earlier.writer.close(5)
+
+    assert waiting.points == 23
+    assert before <= waiting.since <= time.time()
+    assert "does not answer" in waiting.reason
+
+    later = writing(endpoint.login)
+    assert later.writer.waiting().points == 23
+    assert later.writer.waiting().since == pytest.approx(waiting.since, abs=1)
+    endpoint.start()
+    wait_until(lambda: later.writer.waiting() is None, 20, "nothing to wait")
+
+
 def test_a_spooled_line_that_is_refused_for_good_is_put_aside_and_holds_up_nothing(endpoint, writing, caplog):
     write = writing(endpoint.login)
     write.submit(lines(0) + b"no line protocol\n" + lines(1), "0")

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from cloudburst.errors import StackError
-from cloudburst.model import Endpoints, EnsembleSpec, NodeReading
+from cloudburst.model import Endpoints, EnsembleSpec, NodeReading, PointsWaiting
 from cloudburst.rqwire import ending
 from cloudburst.rqwire.ensembles import Ensembles
 from cloudburst.rqwire.workers import Registration
@@ -131,6 +131,23 @@ def test_a_stack_without_problems(endpoints, worker, redis_server):
     assert compute.reading == READING
     assert found.inside.queue.waiting == 3
     assert [one.id for one in found.inside.ensembles] == [ensemble]
+
+
+def test_points_that_wait_for_the_database_are_a_problem_after_a_while(endpoints, worker):
+    reason = "http://gateway:8086 answers 500 (too many open files)"
+    for waited_s, problems in ((5, 0), (600, 1)):
+        worker.points_waiting = PointsWaiting(12_345, time.time() - waited_s, reason)
+        worker.heartbeat(busy=3, current_job="j")
+        found = look(endpoints)
+        assert len(found.problems) == problems
+
+    assert found.state == "partial"
+    (said,) = found.problems
+    assert said.startswith("about 12,345 points of jobs wait since 20")
+    assert said.endswith(f" on a, which keep them until the database takes them: {reason}")
+    worker.points_waiting = None
+    worker.heartbeat(busy=3, current_job="j")
+    assert look(endpoints).state == "running"
 
 
 def test_one_that_is_not_deployed_is_stopped(endpoints):

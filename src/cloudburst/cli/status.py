@@ -13,6 +13,7 @@ from cloudburst.cli.options import stack_option
 from cloudburst.ensemble import Stack
 from cloudburst.model import EnsembleStatus, JobState, Provenance, WorkerStatus
 from cloudburst.pace import Pace, broken_off, sentence
+from cloudburst.rqwire.workers import points_sentence
 
 LISTED = 20
 
@@ -90,5 +91,7 @@ def _print_queue(console: Console, depth: int, workers: list[WorkerStatus]) -> N
     console.print(f"{depth:,} jobs wait in the queue")
     for worker in workers:
         console.print(f"worker {worker.name}: {worker.busy} of {worker.slots} slots busy, {worker.state}")
+    if text := points_sentence(workers, time.time()):
+        console.print(text, soft_wrap=True)
     if not workers:
         console.print("no worker is running: jobs wait until one is (./buildstack.sh --local)")

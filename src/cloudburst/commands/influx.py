@@ -26,10 +26,10 @@ def make(container: str, name: str, keep_s: int) -> Command:
 def change(container: str, bucket: str, keep_s: int, shard_s: int) -> Command:
     """Keep points of the bucket with that ID for ``keep_s``, 0: for ever. Older ones go, for good.
 
-    ``shard_s``: how much time each of its further shard groups spans; 0: as now.
+    ``shard_s``: how much time each of its further shard groups spans.
     """
-    shards = ("--shard-group-duration", f"{shard_s}s") if shard_s else ()
-    return _bucket(container, "update", "--id", bucket, "--retention", f"{keep_s}s", *shards)
+    words = ("--id", bucket, "--retention", f"{keep_s}s", "--shard-group-duration", f"{shard_s}s")
+    return _bucket(container, "update", *words)
 
 
 def _bucket(container: str, *words: str) -> Command:

@@ -66,6 +66,12 @@ class Drain:
                 self._reason = ""
                 log.info("points: %s takes them again", self._database.url)
 
+    @property
+    def reason(self) -> str:
+        """Why the database was away when it was asked last; "" if it was not."""
+        with self._changed:
+            return self._reason
+
     def close(self, grace_s: float) -> None:
         """Deliver what the database takes without a further pause, within ``grace_s``."""
         with self._changed:

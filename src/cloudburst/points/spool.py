@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ REFUSED = "refused.txt"
 """Lines that the database will never take, kept for whoever wants to know."""
 
 REFUSED_LIMIT_BYTES = 16 << 20
+
+COUNTED_BYTES = 16 << 20
+"""Of what an earlier worker has left, the lines of so much are counted; those of the rest are estimated."""
 
 
 class Spool:
@@ -39,12 +43,19 @@ class Spool:
         self._repeats = Repeats()
         self._bytes = sum((directory / name).stat().st_size for name in names)
         self._count = len(names)
+        self._lines = self._counted(names)
+        self._since = self._changed_at(names[0]) if names else 0.0
 
     def __bool__(self) -> bool:
         return self._count > 0
 
     def __str__(self) -> str:
         return f"{self._bytes / 1e6:.1f} MB of points in {self._directory}"
+
+    def waiting(self) -> tuple[int, float]:
+        """About how many points are there, and since when there are any (Unix time); 0 points: none."""
+        with self._lock:
+            return sum(self._lines.values()) if self._count else 0, self._since
 
     def has_room(self, size_bytes: int) -> bool:
         """Whether so much more is within the limit."""
@@ -63,7 +74,9 @@ class Spool:
                 temporary.rename(target)
                 self._sync()
                 self._bytes += len(lines)
+                self._since = self._since if self._count else time.time()
                 self._count += 1
+                self._lines[target.name] = lines.count(b"\n")
         except OSError:
             temporary.unlink(missing_ok=True)
             target.unlink(missing_ok=True)
@@ -76,6 +89,7 @@ class Spool:
             paths = [self._directory / name for name in self._names()]
             if not paths:  # somebody has deleted them
                 self._bytes = self._count = 0
+                self._lines.clear()
         files: list[Path] = []
         contents = first_batch(self._read(paths, files))
         return list(zip(files, contents, strict=False))
@@ -115,6 +129,7 @@ class Spool:
             else:
                 path.unlink()
             self._count -= 1
+            self._lines.pop(path.name, None)
 
     def refuse(self, lines: bytes, reason: str) -> None:
         """Put lines aside that the database will never take; only the first so many are kept."""
@@ -128,6 +143,29 @@ class Spool:
                     file.write(f"# {reason}\n".encode("utf-8", "replace") + lines.rstrip(b"\n") + b"\n")
         except OSError as error:  # a full disk gets no emptier by waiting for it
             log.error("points: cannot keep what is refused: %s", error)
+
+    def _counted(self, names: list[str]) -> dict[str, int]:
+        """Lines of each of these files, about."""
+        counts: dict[str, int] = {}
+        read = found = 0
+        for name in names:
+            path = self._directory / name
+            try:
+                if read < COUNTED_BYTES:
+                    content = path.read_bytes()
+                    counts[name] = content.count(b"\n")
+                    read, found = read + len(content), found + counts[name]
+                else:
+                    counts[name] = path.stat().st_size * found // read
+            except OSError:
+                counts[name] = 0  # put aside when it is its turn
+        return counts
+
+    def _changed_at(self, name: str) -> float:
+        try:
+            return (self._directory / name).stat().st_mtime
+        except OSError:
+            return time.time()
 
     def _names(self) -> list[str]:
         with os.scandir(self._directory) as entries:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cloudburst.errors import PointsError
+from cloudburst.model import PointsWaiting
 from cloudburst.points.batch import BATCH_BYTES, first_batch, sift
 from cloudburst.points.database import Away, Database, Login
 from cloudburst.points.drain import Drain
@@ -149,6 +150,11 @@ class PointWriter:
         while self._answers:
             answers.append(self._answers.popleft())
         return answers
+
+    def waiting(self) -> PointsWaiting | None:
+        """What the database has not taken for longer than a moment."""
+        points, since = self._spool.waiting()
+        return PointsWaiting(points, since, self._drain.reason) if points else None
 
     def close(self, grace_s: float) -> None:
         """Write or spool what is left and deliver the spool, as far as that goes within ``grace_s``.

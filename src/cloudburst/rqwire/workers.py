@@ -6,14 +6,14 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any, cast
 
 from redis import ResponseError
 
 from cloudburst import names
-from cloudburst.model import NodeReading, WorkerStatus
+from cloudburst.model import NodeReading, PointsWaiting, WorkerStatus
 from cloudburst.rqwire import encoding, nodes
 from cloudburst.rqwire.connection import Redis, found, out_of_memory
 from cloudburst.rqwire.connection import Text as _Text
@@ -21,6 +21,9 @@ from cloudburst.rqwire.scripts import Asking, Scripts
 
 ALIVE_S = 60
 """A worker's hash expires so long after its last heartbeat."""
+
+POINTS_WAIT_S = 30.0
+"""A database that is started again is away for less."""
 
 SWEPT_S = 20
 """After one worker has looked for expired ones, no other does for so long."""
@@ -46,6 +49,8 @@ class Registration:
         """How many serve the queue, this one too, as of the last heartbeat; some may have died lately."""
         self.reading: NodeReading | None = None
         """What the worker has measured of its node, for the next heartbeat."""
+        self.points_waiting: PointsWaiting | None = None
+        """What its database does not take, for the next heartbeat."""
 
     def heartbeat(self, *, busy: int, current_job: str, stopping: bool = False) -> None:
         """Tell Redis that the worker lives; makes the entry if it is not there (any more)."""
@@ -68,6 +73,7 @@ class Registration:
             "cb_busy": busy,
             "cb_stopping": int(stopping),
             "cb_draining": int(self.draining),
+            "cb_points": self.points_waiting.to_json() if self.points_waiting else "",
         }
         if self.reading is not None:
             fields = {**fields, "cb_node": self.reading.to_json()}
@@ -150,6 +156,7 @@ def _status(name: str, row: dict[bytes, bytes]) -> WorkerStatus:
         heartbeat_at=encoding.timestamp(text("last_heartbeat")),
         pid=whole("pid", 0),
         reading=NodeReading.from_json(text("cb_node")),
+        points_waiting=PointsWaiting.from_json(text("cb_points")),
     )
 
 
@@ -157,6 +164,22 @@ def _state(stopping: str, draining: str, state: str) -> str:
     if stopping == "1":
         return "stopping"
     return "draining" if draining == "1" else state
+
+
+def points_sentence(found: Iterable[WorkerStatus], now: float) -> str:
+    """What is said of points that wait on nodes; "" if none do, or for a moment only. ``now``: Unix time."""
+    its = [(worker.node, worker.points_waiting) for worker in found if worker.points_waiting]
+    late = {node: one for node, one in its if now - one.since > POINTS_WAIT_S}
+    if not late:
+        return ""
+    points = sum(one.points for one in late.values())
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(min(one.since for one in late.values())))
+    nodes_ = ", ".join(sorted(late)[:5]) + (" and others" if len(late) > 5 else "")
+    reason = next((one.reason for one in late.values() if one.reason), "it has not been asked yet")
+    return (
+        f"about {points:,} points of jobs wait since {since} on {nodes_}, which keep them until the database "
+        f"takes them: {reason}"
+    )
 
 
 def queue_depth(client: Redis, queue: str = names.QUEUE) -> int:

@@ -232,6 +232,7 @@ class Worker:
     def _beat(self) -> None:
         busy = self._slots.running()
         current_job = busy[0].job_id if busy else ""
+        self._registration.points_waiting = self._points.waiting() if self._points else None
         gone, (back, aside), _, pending = self._scripts.ask(
             self._leases.beating([*self._slots.claims(), *self._recorder.claims()]),
             self._leases.reaping(),

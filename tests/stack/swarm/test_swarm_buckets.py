@@ -74,6 +74,10 @@ if said.retention:
     rule["everySeconds"] = seconds(said.retention)
 if said.shard_group_duration:
     rule["shardGroupDurationSeconds"] = seconds(said.shard_group_duration)
+elif said.verb == "create" and rule["everySeconds"]:
+    rule["shardGroupDurationSeconds"] = 86400 if rule["everySeconds"] >= 172800 else 3600
+if 0 < rule["everySeconds"] < rule["shardGroupDurationSeconds"]:
+    sys.exit("Error: failed to update bucket: shard-group duration is longer than the retention period")
 open(state, "w").write(json.dumps(buckets))
 """
 
@@ -145,7 +149,7 @@ def test_one_of_the_version_before_keeps_its_points_and_none_of_a_job_are_too_ol
 
     assert master.ensure("90d")
 
-    assert master.rules == {"cloudburst": (0, DECADE_S), "cloudburst_stack": (90 * 86400, 604800)}
+    assert master.rules == {"cloudburst": (0, DECADE_S), "cloudburst_stack": (90 * 86400, 86400)}
 
 
 def test_a_change_takes_effect_once(master: StandIn) -> None:
@@ -156,6 +160,18 @@ def test_a_change_takes_effect_once(master: StandIn) -> None:
     assert master.ensure("")
     assert master.kept_s == 0
     assert not master.ensure("0s")
+
+
+@pytest.mark.parametrize(("kept", "shard_s"), [("1h", 3600), ("30d", 86400), ("52w", 604800), ("", 604800)])
+def test_shard_groups_of_the_stacks_bucket_are_as_long_as_their_retention_allows(
+    master: StandIn, kept: str, shard_s: int
+) -> None:
+    master.ensure("10d")
+    master.ensure(kept)
+
+    kept_s, spans_s = master.rules["cloudburst_stack"]
+    assert spans_s == shard_s
+    assert kept_s == 0 or spans_s <= kept_s
 
 
 def test_the_token_is_in_no_command_line(master: StandIn) -> None:

@@ -25,7 +25,8 @@ START_S = 120.0
 
 POLL_S = 1.0
 
-SHARD_S = 3712 * 86400
+DAY_S = 86400
+SHARD_S = 3712 * DAY_S
 """Each shard group of jobs' points spans so much simulated time, ten years; InfluxDB can hold 58 of them.
 
 They begin at multiples of this since the year 1 (``CreateShardGroup`` in v1/services/meta/data.go).
@@ -73,18 +74,29 @@ def ensure(runner: Runner, master: str, stack: str, wanted: str) -> bool:
 
 def _changes(container: str, there: Mapping[str, _Bucket], keep_s: int) -> Iterator[tuple[str, Command]]:
     """What is to be done, and how."""
-    how_long = f"keeping the stack's measurements for {keep_s / 86400:g} days" if keep_s else ""
+    how_long = f"keeping the stack's measurements for {keep_s / DAY_S:g} days" if keep_s else ""
     how_long = how_long or "keeping the stack's measurements for ever"
     own = there.get(names.BUCKET_STACK)
     if own is None:
         yield f"making a bucket for them, {how_long}", influx.make(container, names.BUCKET_STACK, keep_s)
     elif own.keep_s != keep_s:
-        yield how_long, influx.change(container, own.id, keep_s, 0)
+        yield how_long, influx.change(container, own.id, keep_s, _shard_s(keep_s))
     # First there is another place for what has to go one day, then jobs' points are kept for ever.
     jobs = there[names.BUCKET]
     if jobs[1:] != (0, SHARD_S):
         what = "keeping jobs' points for ever, in shard groups of ten years"
         yield what, influx.change(container, jobs.id, 0, SHARD_S)
+
+
+def _shard_s(keep_s: int) -> int:
+    """What InfluxDB itself chooses for a new bucket with that retention.
+
+    A change of the retention alone might leave shard groups that span more time than is kept, which InfluxDB
+    refuses. https://docs.influxdata.com/influxdb/v2/reference/internals/shards/#shard-group-duration
+    """
+    if keep_s == 0 or keep_s > 182 * DAY_S:
+        return 7 * DAY_S
+    return DAY_S if keep_s >= 2 * DAY_S else 3600
 
 
 def _found(runner: Runner, master: str, stack: str) -> tuple[str, dict[str, _Bucket]] | None:

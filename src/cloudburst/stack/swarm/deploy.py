@@ -232,10 +232,13 @@ class Deployment:
             clean_up(runner, self._master.host, steps)
         # Before clients find the stack: what a job has written stays in the shards that it was written into.
         kept = self._settings.variables.get(RETENTION, "")
-        changed |= buckets.ensure(runner, self._master.host, self._stack, kept)
+        try:
+            changed |= buckets.ensure(runner, self._master.host, self._stack, kept)
+        finally:  # everything else works without
+            if not runner.dry:
+                self._publish()
         if not runner.dry:
-            # Before workers are waited for: where some are missing, jobs run on the others.
-            self._publish()
+            # After the stack is known to clients: where workers are missing, jobs run on the others.
             self._workers = self._registered(len(failures))
         if failures:
             raise StackError("\n".join(str(error) for error in failures))

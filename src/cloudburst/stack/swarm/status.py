@@ -18,7 +18,7 @@ from cloudburst.rqwire import connection, ending, readings
 from cloudburst.rqwire.ending import Announcement
 from cloudburst.rqwire.ensembles import Ensembles
 from cloudburst.rqwire.readings import QueueReading, ServerReading
-from cloudburst.rqwire.workers import workers
+from cloudburst.rqwire.workers import points_sentence, workers
 from cloudburst.stack.swarm.facts import MachineFacts, Node, Service
 
 RECENT = 50
@@ -118,6 +118,8 @@ def status(
         *_room_warnings(nodes, master),
         *_redis_warnings(inside),
     ]
+    if text := points_sentence(inside.workers, now):
+        problems.append(text)
     if inside.server and not inside.server.aof_ok:
         problems.append("Redis cannot write to its disk, and takes nothing until it can: is it full?")
     if inside.server and inside.server.memory_part >= 1:
