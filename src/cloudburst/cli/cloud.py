@@ -144,6 +144,11 @@ def status(stack: str) -> int:
     now = time.time()
     found = read_status(os.environ, stack, now)
     start = f"./buildstack.sh{name_flag(stack)}"
+    if found.settings and found.settings.ending:
+        if found.machines:
+            _print_machines(console, found, now)
+        console.print(f"stack {stack} was being destroyed; end that: {start} -d", style="yellow")
+        return swarm_status.PARTIAL
     if not found.machines and not found.others:
         console.print(f"stack {stack} has no machines; make them: {start} -n3")
         return swarm_status.STOPPED

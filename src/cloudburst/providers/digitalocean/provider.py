@@ -187,7 +187,9 @@ class DigitalOcean:
                 f"still there: {', '.join(f'{resource.kind} {resource.name}' for resource in left)}; "
                 "run -d again, or remove it at https://cloud.digitalocean.com"
             )
-        self._remove_tag(stack)  # last: by it are droplets found
+        self._remove_tag(stack_tag(stack))  # last: by it are droplets found
+        if not self.audit():
+            self._remove_tag(TAG)
         return Removal(tuple(removed), cost)
 
     def _remove_kind(self, stack: str, kind: str, say: Say) -> list[Resource]:
@@ -273,10 +275,10 @@ class DigitalOcean:
             for thing in lists[kind][1](stack)
         ]
 
-    def _remove_tag(self, stack: str) -> None:
+    def _remove_tag(self, tag: str) -> None:
         """A tag costs nothing and nothing bears it any more: a token may lack the right to remove it."""
         try:
-            self._api.delete(f"tags/{stack_tag(stack)}")
+            self._api.delete(f"tags/{tag}")
         except ProviderError as error:
             if error.status != 403:
                 raise
@@ -291,6 +293,7 @@ def _droplet(node: Node) -> Resource:
         created_at=node.created_at,
         price_hourly=node.price_hourly,
         state=node.state,
+        price_monthly=node.price_monthly,
     )
 
 

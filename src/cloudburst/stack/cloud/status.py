@@ -10,7 +10,7 @@ from cloudburst import config
 from cloudburst.providers.digitalocean.provider import DigitalOcean
 from cloudburst.providers.digitalocean.resources import Resource
 from cloudburst.providers.provider import Node
-from cloudburst.stack.cloud import account, telling
+from cloudburst.stack.cloud import account, spending, telling
 from cloudburst.stack.cloud.paths import CloudPaths
 from cloudburst.stack.cloud.settings import Settings
 from cloudburst.stack.swarm.settings import Settings as SwarmSettings
@@ -57,6 +57,8 @@ def status(
         machines.append(
             Machine(node, _left_over(node, members, again=seen[node.name] > 1), telling.cost(node, now))
         )
+    if settings:
+        settings = spending.settled(settings, nodes)
     order = {node.identity: place for place, node in enumerate(nodes)}
     return FleetStatus(
         settings=settings,
