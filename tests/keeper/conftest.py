@@ -32,10 +32,11 @@ RIGHTS = (
     "ssh_key:read",
     "ssh_key:delete",
     "vpc:read",
+    "vpc:update",
     "vpc:delete",
     "tag:delete",
 )
-"""What docs/digitalocean.md says that the keeper's token needs."""
+"""What docs/keeping.md says that the keeper's token needs."""
 
 WAIT_S = 60
 
