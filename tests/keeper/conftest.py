@@ -34,6 +34,7 @@ RIGHTS = (
     "vpc:read",
     "vpc:update",
     "vpc:delete",
+    "tag:read",
     "tag:delete",
 )
 """What docs/keeping.md says that the keeper's token needs."""

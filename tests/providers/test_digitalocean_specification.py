@@ -155,3 +155,10 @@ def test_the_keepers_token_needs_to_rename_a_vpc_that_became_the_default(place: 
         inside.remove_from_inside("s", "s-master", place.said.append)
         assert "default-ams3" in [vpc["name"] for vpc in place.fake.account.vpcs.values()]
     assert place.fake.account.left() == []
+
+
+def test_a_token_that_may_not_read_tags_is_told_so(place: Place) -> None:
+    place.up(Fleet("s", 1))
+    rights = set(READ) - {"tag:read"}
+    with pytest.raises(ProviderError, match="lacks the right droplet:read or tag:read"):
+        place.with_token(place.fake.another_token(*rights)).nodes("s")

@@ -154,6 +154,9 @@ def status(stack: str) -> int:
         return swarm_status.STOPPED
     _print_machines(console, found, now)
     code = swarm_status.PARTIAL if any(one.left_over for one in found.machines) else swarm_status.WELL
+    if found.is_open:
+        console.print(f"wrong     the firewall lets in everybody; {start} closes it", style="red")
+        code = swarm_status.PARTIAL
     if found.settings is None:
         console.print(
             f"stack {stack} was made elsewhere: there its --status says more; {start} -d destroys it"

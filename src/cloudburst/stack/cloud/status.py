@@ -39,6 +39,8 @@ class FleetStatus:
     cost: float
     """US dollars so far, for machines that are gone, too."""
     price_hourly: float
+    is_open: bool
+    """The firewall lets in everybody, and nobody said so: a first login was killed."""
 
 
 def status(
@@ -66,6 +68,7 @@ def status(
         others=tuple(one for one in at.audit() if one.stack == stack and one.kind != "droplet"),
         cost=(settings.spent if settings else 0.0) + sum(one.cost for one in machines),
         price_hourly=sum(node.price_hourly for node in nodes),
+        is_open=not (settings and settings.allow) and at.is_open(stack),
     )
 
 
