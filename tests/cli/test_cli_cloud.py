@@ -190,3 +190,19 @@ def test_without_a_token_it_says_where_to_get_one(shell: Shell) -> None:
     assert "for machines at DigitalOcean, give a token: export DOTOKEN=" in none.stderr
     assert "does not accept the token" in wrong.stderr
     assert "dop_v1_wrong" not in wrong.stderr
+
+
+def test_status_of_a_stack_whose_end_was_cut_off_advises_to_end_it(
+    shell: Shell, fake: FakeDigitalOcean
+) -> None:
+    shell.made("floods", 1)
+    fake.fault("DELETE /v2/firewalls/*", "status", status=403, times=9)
+    assert shell("down", "--name", "floods", "-y").returncode != 0
+    fake.mend()
+
+    status = shell("status", "--name", "floods")
+    assert "stack floods was being destroyed; end that: ./buildstack.sh --name floods -d" in status.stdout
+    assert "-n3" not in status.stdout
+    down = shell("down", "--name", "floods", "-y")
+    assert "It has cost $0.02" in down.stderr
+    assert fake.account.left() == []

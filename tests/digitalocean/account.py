@@ -71,10 +71,13 @@ class Account:
         return found
 
     def billed(self) -> float:
-        """USD for all droplets that there ever were, by the second."""
-        now = self.clock()
-        ends = ((d, now if d.deleted_at is None else d.deleted_at) for d in self.all_droplets.values())
-        return sum((end - d.created_at) / 3600 * float(d.size["price_hourly"]) for d, end in ends)
+        """USD for all droplets that there ever were: by the second, at least a cent each, a month at most."""
+        total, now = 0.0, self.clock()
+        for droplet in self.all_droplets.values():
+            hours = ((now if droplet.deleted_at is None else droplet.deleted_at) - droplet.created_at) / 3600
+            price = min(hours * float(droplet.size["price_hourly"]), float(droplet.size["price_monthly"]))
+            total += max(price, 0.01)
+        return total
 
     def break_droplet(self, name: str, times: int = 1) -> None:
         """The next so many droplets of this name never become active: their action ends as errored."""

@@ -195,6 +195,8 @@ class FakeDigitalOcean:
             scopes = self.scopes[token]
             if scopes is not None and route.scope not in scopes:
                 raise read_only() if all(one.endswith(":read") for one in scopes) else forbidden()
+            if scopes is not None and "tag_name=" in call.query and "tag:read" not in scopes:
+                raise forbidden()
             if (call.method, call.path) == ("GET", "/v2/account/keys"):
                 self._count_key_list()
             call.executed = True

@@ -104,7 +104,7 @@ def test_deleting_takes_time_and_a_vpc_waits_for_its_members(
     clock.now += 5
     assert api("DELETE", f"vpcs/{vpc['id']}").status_code == 204
     assert fake.account.left() == []
-    assert fake.account.billed() == pytest.approx(60 / 3600 * 0.03571)
+    assert fake.account.billed() == 0.01  # at least, for a minute
     fake.check()
 
 

@@ -32,10 +32,12 @@ RIGHTS = (
     "ssh_key:read",
     "ssh_key:delete",
     "vpc:read",
+    "vpc:update",
     "vpc:delete",
+    "tag:read",
     "tag:delete",
 )
-"""What docs/digitalocean.md says that the keeper's token needs."""
+"""What docs/keeping.md says that the keeper's token needs."""
 
 WAIT_S = 60
 

@@ -6,6 +6,7 @@ import pytest
 
 from cloudburst.errors import ProviderError
 from cloudburst.providers.digitalocean.fleet import Fleet
+from cloudburst.providers.digitalocean.from_inside import FromInside
 from cloudburst.providers.digitalocean.rate_limit import RateLimit
 from tests.digitalocean.account import Times
 from tests.digitalocean.fake import KEY_LISTS, FakeDigitalOcean
@@ -138,3 +139,26 @@ def test_a_key_that_cannot_be_removed_does_not_keep_the_vpc(place: Place) -> Non
     with pytest.raises(ProviderError, match="lacks the right ssh_key:delete"):
         place.provider.remove_all("s", place.said.append)
     assert place.fake.account.left() == ["SSH key cloudburst-s"]
+
+
+@pytest.mark.parametrize("missing", ["", "vpc:update"])
+def test_the_keepers_token_needs_to_rename_a_vpc_that_became_the_default(place: Place, missing: str) -> None:
+    place.up(Fleet("s", 1, region="ams3"))
+    kinds = ("droplet", "firewall", "ssh_key", "vpc", "tag")
+    rights = {f"{kind}:{verb}" for kind in kinds for verb in ("read", "delete")} | {"vpc:update"}
+    token = place.fake.another_token(*rights - {missing})
+    inside = FromInside(token, place.fake.end_point, sleep=place.clock.sleep, clock=place.clock)
+    if missing:
+        with pytest.raises(ProviderError, match="lacks the right vpc:update"):
+            inside.remove_from_inside("s", "s-master", place.said.append)
+    else:
+        inside.remove_from_inside("s", "s-master", place.said.append)
+        assert "default-ams3" in [vpc["name"] for vpc in place.fake.account.vpcs.values()]
+    assert place.fake.account.left() == []
+
+
+def test_a_token_that_may_not_read_tags_is_told_so(place: Place) -> None:
+    place.up(Fleet("s", 1))
+    rights = set(READ) - {"tag:read"}
+    with pytest.raises(ProviderError, match="lacks the right droplet:read or tag:read"):
+        place.with_token(place.fake.another_token(*rights)).nodes("s")

@@ -144,11 +144,19 @@ def status(stack: str) -> int:
     now = time.time()
     found = read_status(os.environ, stack, now)
     start = f"./buildstack.sh{name_flag(stack)}"
+    if found.settings and found.settings.ending:
+        if found.machines:
+            _print_machines(console, found, now)
+        console.print(f"stack {stack} was being destroyed; end that: {start} -d", style="yellow")
+        return swarm_status.PARTIAL
     if not found.machines and not found.others:
         console.print(f"stack {stack} has no machines; make them: {start} -n3")
         return swarm_status.STOPPED
     _print_machines(console, found, now)
     code = swarm_status.PARTIAL if any(one.left_over for one in found.machines) else swarm_status.WELL
+    if found.is_open:
+        console.print(f"wrong     the firewall lets in everybody; {start} closes it", style="red")
+        code = swarm_status.PARTIAL
     if found.settings is None:
         console.print(
             f"stack {stack} was made elsewhere: there its --status says more; {start} -d destroys it"

@@ -30,10 +30,19 @@ def push(reference: str) -> Command:
     return Command(("docker", "push", "--quiet", reference))
 
 
-def image_digests(reference: str) -> Command:
-    """Print ``<image ID> <repository>@<digest> ...``: a digest for each registry that has it."""
-    template = "{{.Id}}{{range .RepoDigests}} {{.}}{{end}}"
-    return Command(("docker", "image", "inspect", "--format", template, reference))
+def image_id(reference: str) -> Command:
+    """Print the ID that the image has on that machine."""
+    return Command(("docker", "image", "inspect", "--format", "{{.Id}}", reference))
+
+
+def registry_digest(name: str, reference: str) -> Command:
+    """Print the digest that the registry of that name has of an image; fails when it has none.
+
+    The engine cannot be asked: with containerd's image store it names a digest for what was never pushed.
+    """
+    image, _, tag = reference.partition("/")[2].rpartition(":")
+    tags = f"/var/lib/registry/docker/registry/v2/repositories/{image}/_manifests/tags"
+    return Command(("docker", "exec", name, "cat", f"{tags}/{tag}/current/link"))
 
 
 def remove_images(stack: str) -> Command:

@@ -36,8 +36,16 @@ say registry "$(docker inspect --format '{{.State.Running}} {{.Config.Image}}' "
 docker volume ls -q --filter "label=com.docker.stack.namespace=$stack" | while read -r name; do
   say volume "$name"
 done
-docker image ls --no-trunc --filter "label=cloudburst.stack=$stack" --format '{{.Repository}}:{{.Tag}} {{.Digest}} {{.ID}}' |
-  while read -r image; do say image "$image"; done
+# Which digest the registry has of an image, the registry is asked itself: an engine with containerd's image store
+# (the default from Docker 29 on) names a digest for what was only built. `exec` takes stdin, so it gets none.
+docker image ls --no-trunc --filter "label=cloudburst.stack=$stack" --format '{{.Repository}}:{{.Tag}} {{.ID}}' |
+  while read -r image id; do
+    name=${image#*/}
+    digest=$(docker exec "cloudburst-$stack-registry" \
+      cat "/var/lib/registry/docker/registry/v2/repositories/${name%:*}/_manifests/tags/${name##*:}/current/link" \
+      2>/dev/null </dev/null) || digest=
+    say image "$image ${digest:-<none>} $id"
+  done
 [ "$(docker info --format '{{.Swarm.ControlAvailable}}')" = true ] || exit 0
 docker node ls -q | while read -r node; do
   say node "$(docker node inspect --format '{{json .}}' "$node")"

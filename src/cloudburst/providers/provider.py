@@ -26,6 +26,8 @@ class Node:
     """US dollars."""
     created_at: float = 0.0
     """Unix time in seconds."""
+    price_monthly: float = 0.0
+    """US dollars that it costs in a month at most; 0: not known."""
 
 
 class Provider(Protocol):

@@ -132,7 +132,7 @@ def test_that_it_could_not_be_closed_is_said(user: User, fake: FakeDigitalOcean)
     with pytest.raises(KeyboardInterrupt) as interrupted:
         user.up(1)
     assert fault.happened
-    (note,) = interrupted.value.__notes__
+    note, _ = interrupted.value.__notes__
     assert "may still let in everybody" in note
     assert "firewall:update" in note
 
@@ -140,3 +140,15 @@ def test_that_it_could_not_be_closed_is_said(user: User, fake: FakeDigitalOcean)
     user.swarm = Swarm(user.environ, STACK)
     user.up(1)
     assert ALL not in rules(fake)
+
+
+def test_status_says_that_a_killed_first_login_left_it_open(user: User, fake: FakeDigitalOcean) -> None:
+    user.up(1)
+    assert not user.status().is_open
+    (firewall,) = fake.account.firewalls.values()
+    rule = {"protocol": "tcp", "ports": "22", "sources": {"addresses": [ALL, "::/0"]}}
+    firewall["inbound_rules"].append(rule)
+    assert user.status().is_open
+
+    user.up(1)
+    assert not user.status().is_open

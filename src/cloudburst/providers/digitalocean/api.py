@@ -120,7 +120,7 @@ class Api(BaseAPI):  # type: ignore[misc]  # the library has no types
                     continue
                 if reply.status_code < 500:
                     return self._content(reply, type, path)
-                failure = self._refusal(reply, type, path)
+                failure = _refusal(reply, type, path)
             except requests.RequestException as error:
                 failure = self._silence(error, type, path)
             if type == POST:
@@ -164,27 +164,13 @@ class Api(BaseAPI):  # type: ignore[misc]  # the library has no types
 
     def _content(self, reply: requests.Response, method: str, path: str) -> dict[str, Any]:
         if not 200 <= reply.status_code < 300:
-            raise self._refusal(reply, method, path)
+            raise _refusal(reply, method, path)
         if reply.status_code == 204 or not reply.content:
             return {}
         content = reply.json()  # its error is a RequestException: half an answer is none
         if not isinstance(content, dict):
             raise ProviderError(f"{self.end_point}{path} answers something that no API of DigitalOcean does")
         return content
-
-    @staticmethod
-    def _refusal(reply: requests.Response, method: str, path: str) -> ProviderError:
-        try:
-            identity, reason, request_id = words(reply.json())
-        except requests.RequestException:
-            identity, reason, request_id = "", "", ""
-        return ProviderError(
-            advice(method, path, reply.status_code, reason),
-            status=reply.status_code,
-            identity=identity,
-            reason=reason,
-            request_id=request_id,
-        )
 
     def _silence(self, error: requests.RequestException, method: str, path: str) -> ProviderError:
         if isinstance(error, requests.Timeout):
@@ -199,3 +185,18 @@ class Api(BaseAPI):  # type: ignore[misc]  # the library has no types
             f"{method} {self.end_point}{path}: {what}; check the network, and run the same command again: "
             "it goes on from what there is"
         )
+
+
+def _refusal(reply: requests.Response, method: str, path: str) -> ProviderError:
+    try:
+        identity, reason, request_id = words(reply.json())
+    except requests.RequestException:
+        identity, reason, request_id = "", "", ""
+    by_tag = "tag_name=" in (reply.request.url or "")
+    return ProviderError(
+        advice(method, path, reply.status_code, reason, by_tag=by_tag),
+        status=reply.status_code,
+        identity=identity,
+        reason=reason,
+        request_id=request_id,
+    )

@@ -45,6 +45,7 @@ def node_of(droplet: Mapping[str, Any], stack: str) -> Node:
         region=str((droplet.get("region") or {}).get("slug") or ""),
         price_hourly=float((droplet.get("size") or {}).get("price_hourly") or 0.0),
         created_at=unix_time(droplet.get("created_at")),
+        price_monthly=float((droplet.get("size") or {}).get("price_monthly") or 0.0),
     )
 
 

@@ -12,7 +12,7 @@ from cloudburst.providers.digitalocean.creation import Creation
 from cloudburst.providers.digitalocean.droplets import Droplets, node_of, stack_of, unix_time
 from cloudburst.providers.digitalocean.fleet import Fleet, FleetPlan, compare
 from cloudburst.providers.digitalocean.limits import Offers, Size, check_account, check_names, check_offers
-from cloudburst.providers.digitalocean.network import Network, firewall_of, says
+from cloudburst.providers.digitalocean.network import EVERYWHERE, Network, firewall_of, says
 from cloudburst.providers.digitalocean.resources import (
     TAG,
     Account,
@@ -112,9 +112,11 @@ class DigitalOcean:
         """
         if not plan.make:
             return
+        wanted = firewall_of(plan.fleet)
+        rules = {key: wanted[key] for key in ("name", "outbound_rules")}  # name nothing that has to exist
         probes = (
             lambda: self._api.delete("droplets", tag_name=NO_TAG),
-            lambda: self._api.put(f"firewalls/{NO_FIREWALL}", firewall_of(plan.fleet)),
+            lambda: self._api.put(f"firewalls/{NO_FIREWALL}", rules),
         )
         for probe in probes:
             try:
@@ -149,6 +151,12 @@ class DigitalOcean:
     def let_in(self, fleet: Fleet) -> None:
         """Make the stack's firewall let in whom the fleet allows, and nobody else."""
         self._network.make_firewall(fleet)
+
+    def is_open(self, stack: str) -> bool:
+        """Whether the stack's firewall lets in everybody, as only in the moment of the first login."""
+        rules = [rule for firewall in self._network.firewalls(stack) for rule in firewall["inbound_rules"]]
+        addresses = [one for rule in rules for one in (rule.get("sources") or {}).get("addresses") or []]
+        return any(one in EVERYWHERE for one in addresses)
 
     def nodes(self, stack: str) -> list[Node]:
         """All droplets of the stack, also those that are off; master first, then by number."""
@@ -187,7 +195,9 @@ class DigitalOcean:
                 f"still there: {', '.join(f'{resource.kind} {resource.name}' for resource in left)}; "
                 "run -d again, or remove it at https://cloud.digitalocean.com"
             )
-        self._remove_tag(stack)  # last: by it are droplets found
+        self._remove_tag(stack_tag(stack))  # last: by it are droplets found
+        if not self.audit():
+            self._remove_tag(TAG)
         return Removal(tuple(removed), cost)
 
     def _remove_kind(self, stack: str, kind: str, say: Say) -> list[Resource]:
@@ -273,10 +283,10 @@ class DigitalOcean:
             for thing in lists[kind][1](stack)
         ]
 
-    def _remove_tag(self, stack: str) -> None:
+    def _remove_tag(self, tag: str) -> None:
         """A tag costs nothing and nothing bears it any more: a token may lack the right to remove it."""
         try:
-            self._api.delete(f"tags/{stack_tag(stack)}")
+            self._api.delete(f"tags/{tag}")
         except ProviderError as error:
             if error.status != 403:
                 raise
@@ -291,6 +301,7 @@ def _droplet(node: Node) -> Resource:
         created_at=node.created_at,
         price_hourly=node.price_hourly,
         state=node.state,
+        price_monthly=node.price_monthly,
     )
 
 

@@ -22,10 +22,14 @@ _KINDS = (
 )
 
 
-def right(method: str, path: str) -> str:
-    """The scope that a token needs for that call, such as ``droplet:create``; "" for none that is known."""
+def right(method: str, path: str, *, by_tag: bool = False) -> str:
+    """The scope that a token needs for that call, such as ``droplet:create``; "" for none that is known.
+
+    ``by_tag``: things are chosen by their tag, which needs the right to read tags, too.
+    """
     kind = next((kind for start, kind in _KINDS if path.startswith(start)), "")
-    return f"{kind}:{_RIGHTS[method]}" if kind else ""
+    needed = f"{kind}:{_RIGHTS[method]}" if kind else ""
+    return f"{needed} or tag:read" if needed and by_tag else needed
 
 
 def lacks_right(reason: str) -> bool:
@@ -44,13 +48,13 @@ def words(body: Any) -> tuple[str, str, str]:
     return tuple(str(body.get(key) or "") for key in ("id", "message", "request_id"))  # type: ignore[return-value]
 
 
-def advice(method: str, path: str, status: int, reason: str) -> str:
-    """One sentence for the user."""
+def advice(method: str, path: str, status: int, reason: str, *, by_tag: bool = False) -> str:
+    """One sentence for the user; ``by_tag`` as of ``right``."""
     said = f"DigitalOcean says “{reason.rstrip('.')}” (HTTP {status})" if reason else f"HTTP {status}"
     if status == 401:
         return f"DigitalOcean does not accept the token: {said}; it may have expired; make one at {TOKENS}"
     if status == 403 and lacks_right(reason):
-        needed = right(method, path)
+        needed = right(method, path, by_tag=by_tag)
         which = f"the right {needed}" if needed else "a right"
         return f"the token lacks {which}: {said}; make one that has it at {TOKENS}"
     if status >= 500:

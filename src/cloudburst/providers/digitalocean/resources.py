@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cloudburst.providers.digitalocean import billing
+
 TAG = "cloudburst"
 """Every droplet of every stack carries it."""
 
@@ -33,10 +35,12 @@ class Resource:
     """US dollars."""
     state: str = ""
     """Of a droplet: ``new``, ``active``, ``off`` or ``archive``."""
+    price_monthly: float = 0.0
+    """US dollars that it costs in a month at most; 0: not known."""
 
     def cost(self, now: float) -> float:
-        """US dollars since it was created, by its hourly price. ``now``: Unix time in seconds."""
-        return max(now - self.created_at, 0.0) / 3600 * self.price_hourly
+        """US dollars since it was created. ``now``: Unix time in seconds."""
+        return billing.cost(self.created_at, now, self.price_hourly, self.price_monthly)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from cloudburst.errors import StackError
 from cloudburst.providers.digitalocean.fleet import FleetPlan
 from cloudburst.providers.digitalocean.provider import DigitalOcean
 from cloudburst.providers.provider import Node
-from cloudburst.stack.cloud import account, flavors, keeping, keys, openssh, telling
+from cloudburst.stack.cloud import account, flavors, keeping, keys, openssh, spending, telling
 from cloudburst.stack.cloud.paths import CloudPaths
 from cloudburst.stack.cloud.quantities import rate
 from cloudburst.stack.cloud.settings import ANYWHERE, Settings, Wishes, name_flag, resolve
@@ -80,11 +80,28 @@ def up(
         if ask and question:
             ask(question)
         paths.make()
+        settings = replace(spending.settled(settings, (*plan.keep, *plan.surplus)), ending=False)
         settings.save(paths.fleet)
         public_key = keys.ensure(paths)
-        done = Change(paths, at, on, say, stack, settings, public_key).carry_out(plan, drain_s)
+        try:
+            done = Change(paths, at, on, say, stack, settings, public_key).carry_out(plan, drain_s)
+        except BaseException as error:
+            if plan.make:
+                error.add_note(_there_now(at, stack))
+            raise
         say(f"this costs {rate(plan.price_hourly)}, until ./buildstack.sh{name_flag(stack)} -d")
         return done
+
+
+def _there_now(at: DigitalOcean, stack: str) -> str:
+    """What a call that failed has left, in words."""
+    try:
+        return telling.there_now(stack, at.nodes(stack))
+    except (StackError, KeyboardInterrupt):
+        return (
+            "machines may have been made, and cost money until they are destroyed: "
+            f"./buildstack.sh{name_flag(stack)} --status shows them, -d destroys them"
+        )
 
 
 def sizes(plan: FleetPlan) -> list[str]:
@@ -261,10 +278,10 @@ class Change:
         """Take the machines away, and remember what they have cost."""
         if not nodes:
             return
+        self.settings = spending.begun(self.settings, nodes, time.time())
+        self.settings.save(self.paths.fleet)
         self.provider.remove(nodes, self.say)
-        now = time.time()
-        gone = sum(telling.cost(node, now) for node in nodes)
-        self.settings = replace(self.settings, spent=self.settings.spent + gone)
+        self.settings = spending.settled(self.settings, ())
         self.settings.save(self.paths.fleet)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from cloudburst import config
 from cloudburst.errors import StackError
 from cloudburst.providers.digitalocean.provider import DigitalOcean
-from cloudburst.stack.cloud import account, keys, openssh
+from cloudburst.stack.cloud import account, keys, openssh, spending
 from cloudburst.stack.cloud.deploy import LOCK_WAIT_S, Change
 from cloudburst.stack.cloud.paths import CloudPaths
 from cloudburst.stack.cloud.settings import known
@@ -43,6 +43,7 @@ def leave(
         at = provider or account.opened(environ)
         on = swarm or SwarmOfMachines(environ, Path(), stack, None, say)
         there = at.nodes(stack)
+        settings = spending.settled(settings, there)
         wanted = [name.rpartition("@")[2] for name in names]
         for name in wanted:
             if name == f"{stack}-master":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
 
 from cloudburst import config
 from cloudburst.providers.digitalocean.provider import DigitalOcean
 from cloudburst.providers.digitalocean.resources import Resource
-from cloudburst.stack.cloud import account, telling
+from cloudburst.stack.cloud import account, spending, telling
 from cloudburst.stack.cloud.deploy import Ask
 from cloudburst.stack.cloud.paths import CloudPaths
 from cloudburst.stack.cloud.settings import Settings
@@ -53,8 +53,9 @@ def down(
     with explained(), held(paths.fleet_lock, say, time.sleep, LOCK_WAIT_S):
         at = provider or account.opened(environ)
         settings = Settings.load(paths.fleet)
-        before = settings.spent if settings else 0.0
         nodes = at.nodes(stack)
+        settings = spending.settled(settings, nodes) if settings else None
+        before = settings.spent if settings else 0.0
         others = [one for one in at.audit() if one.stack == stack and one.kind != "droplet"]
         if nodes or others:
             for line in telling.removal_lines(stack, nodes, others, before, time.time()):
@@ -66,6 +67,8 @@ def down(
                 ask(f"destroy all of stack {stack}?")
         # First, so that a client that starts now is told that there is no stack.
         paths.endpoints.unlink(missing_ok=True)
+        if settings:
+            replace(spending.begun(settings, nodes, time.time()), ending=True).save(paths.fleet)
         removal = at.remove_all(stack, say)
         known = paths.fleet.exists()
         if known:

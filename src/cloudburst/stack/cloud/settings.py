@@ -28,6 +28,18 @@ _DEFAULT = Fleet(stack="", nodes=0)
 
 
 @dataclass(frozen=True)
+class Leaving:
+    """A machine that we have begun to remove. Times are Unix times in seconds, prices US dollars."""
+
+    identity: str
+    created_at: float
+    price_hourly: float
+    price_monthly: float
+    asked_at: float
+    """When: until then it is billed at least."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """What is wanted of the provider, kept in ``fleet.json``. Never the token."""
 
@@ -54,6 +66,10 @@ class Settings:
     """Directory here, into which a client that is watching saves results before the stack ends itself."""
     spent: float = 0.0
     """US dollars for machines of the stack that are gone already."""
+    leaving: tuple[Leaving, ...] = ()
+    """Written before they are removed, so that their cost is known whatever happens to us."""
+    ending: bool = False
+    """-d has begun."""
 
     def fleet(self, stack: str) -> Fleet:
         """What to ask of the provider."""
@@ -81,7 +97,8 @@ class Settings:
         try:
             raw = json.loads(text)
             known = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
-            return cls(**known | {name: tuple(raw.get(name, ())) for name in ("allow", "caller")})
+            known |= {name: tuple(raw.get(name, ())) for name in ("allow", "caller")}
+            return cls(**known | {"leaving": tuple(Leaving(**one) for one in raw.get("leaving", ()))})
         except (ValueError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{path}: not what is wanted of a provider ({error}); "

@@ -10,7 +10,7 @@ from cloudburst import config
 from cloudburst.providers.digitalocean.provider import DigitalOcean
 from cloudburst.providers.digitalocean.resources import Resource
 from cloudburst.providers.provider import Node
-from cloudburst.stack.cloud import account, telling
+from cloudburst.stack.cloud import account, spending, telling
 from cloudburst.stack.cloud.paths import CloudPaths
 from cloudburst.stack.cloud.settings import Settings
 from cloudburst.stack.swarm.settings import Settings as SwarmSettings
@@ -39,6 +39,8 @@ class FleetStatus:
     cost: float
     """US dollars so far, for machines that are gone, too."""
     price_hourly: float
+    is_open: bool
+    """The firewall lets in everybody, and nobody said so: a first login was killed."""
 
 
 def status(
@@ -57,6 +59,8 @@ def status(
         machines.append(
             Machine(node, _left_over(node, members, again=seen[node.name] > 1), telling.cost(node, now))
         )
+    if settings:
+        settings = spending.settled(settings, nodes)
     order = {node.identity: place for place, node in enumerate(nodes)}
     return FleetStatus(
         settings=settings,
@@ -64,6 +68,7 @@ def status(
         others=tuple(one for one in at.audit() if one.stack == stack and one.kind != "droplet"),
         cost=(settings.spent if settings else 0.0) + sum(one.cost for one in machines),
         price_hourly=sum(node.price_hourly for node in nodes),
+        is_open=not (settings and settings.allow) and at.is_open(stack),
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cloudburst.errors import ConfigError
+from cloudburst.providers.digitalocean import billing
 from cloudburst.providers.digitalocean.fleet import FleetPlan
 from cloudburst.providers.digitalocean.resources import Resource
 from cloudburst.providers.provider import Node
 from cloudburst.stack.cloud.quantities import age, dollars, rate, spent
+from cloudburst.stack.cloud.settings import name_flag
 
 WORDS = {"off": "powered off", "archive": "given up by the provider", "new": "not yet active"}
 
@@ -66,8 +68,19 @@ def removal_lines(
 
 
 def cost(node: Node, now: float) -> float:
-    """US dollars since the machine was created."""
-    return max(now - node.created_at, 0.0) / 3600 * node.price_hourly
+    """US dollars since the machine was created. ``now``: Unix time in seconds."""
+    return billing.cost(node.created_at, now, node.price_hourly, node.price_monthly)
+
+
+def there_now(stack: str, nodes: Sequence[Node]) -> str:
+    """What a command that failed leaves behind, what that costs, and how it ends."""
+    if not nodes:
+        return f"stack {stack} has no machines at DigitalOcean, so it costs nothing"
+    names = ", ".join(node.name for node in nodes)
+    return (
+        f"there now: {names}: {rate(sum(node.price_hourly for node in nodes))}. The same command goes on; "
+        f"./buildstack.sh{name_flag(stack)} -d destroys them"
+    )
 
 
 def machines(count: int) -> str:

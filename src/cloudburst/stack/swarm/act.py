@@ -156,18 +156,13 @@ class Act:
                     reference, source.dockerfile, source.context(), source.arguments, self._wanted.stack
                 )
                 run.do(self._master, command, BUILD_S)
-        if self._wanted.registry:
-            run.do(self._master, docker.push(reference), PUSH_S)
-        found = run.ask(self._master, docker.image_digests(reference), f"(digest of {source.image})").split()
-        if run.dry:
-            return " ".join(found)
+        unknown = f"(digest of {source.image})"
         if not self._wanted.registry:
-            return found[0]
-        prefix = f"{self._wanted.repositories}{source.image}@"
-        for digest in found[1:]:
-            if digest.startswith(prefix):
-                return digest
-        raise StackError(f"{self._master}: {reference} was pushed, and the registry has no digest of it")
+            return run.ask(self._master, docker.image_id(reference), unknown).strip()
+        run.do(self._master, docker.push(reference), PUSH_S)
+        name = machines.registry_name(self._wanted.stack)
+        digest = run.ask(self._master, docker.registry_digest(name, reference), unknown).strip()
+        return digest if run.dry else f"{self._wanted.repositories}{source.image}@{digest}"
 
 
 def clean_up(runner: Runner, master: str, steps: Plan) -> None:

@@ -138,7 +138,7 @@ def read(runner: Runner, stack: str) -> dict[str, MachineFacts]:
     """What is there on each machine. Raises StackError naming all that do not answer."""
     there, silent = _ask(runner, stack)
     if silent:
-        raise StackError("\n".join([*map(str, silent.values()), "nothing was changed"]))
+        raise StackError("\n".join([*map(str, silent.values()), "nothing was deployed"]))
     return there
 
 
@@ -166,7 +166,7 @@ def _with_remembered(
 ) -> dict[str, MachineFacts]:
     """Nodes that do not answer are still nodes; the master has to answer (StackError)."""
     if hosts[0].name in silent:
-        raise StackError("\n".join([*map(str, silent.values()), "nothing was changed"]))
+        raise StackError("\n".join([*map(str, silent.values()), "nothing was deployed"]))
     remembered = {name: memory.recall(paths.nodes, name) for name in silent}
     found = {**there, **{name: one for name, one in remembered.items() if one}}
     return {host.name: found[host.name] for host in hosts if host.name in found}
