@@ -177,7 +177,7 @@ def test_without_grafana_nothing_leads_there_and_nobody_waits(gateway: Gateway) 
 
 
 def test_a_request_that_is_none_gets_no_further(gateway: Gateway) -> None:
-    """A client of the old days, and one that hides a second request in a first."""
+    """A second request is hidden in a first, or the path in a whole URL."""
     gateway.influx.asked.clear()
     where = urlsplit(gateway.outside)
     smuggled = f"GET /query?q=DROP HTTP/1.1\r\nHost: x\r\nAuthorization: Token {OPERATOR}\r\n\r\n"
@@ -187,6 +187,8 @@ def test_a_request_that_is_none_gets_no_further(gateway: Gateway) -> None:
         f"Content-Length: {len(smuggled)}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         f"GET {PASSES['read'][0]} HTTP/1.1\r\nHost: x\r\nAuthorization: Token {READ}\r\n"
         "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        "GET http://x/debug/vars/..%2f..%2fquery?q=SHOW HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: Token {READ}\r\n\r\n",
     ):
         with (
             socket.create_connection((where.hostname or "", where.port or 0), timeout=10) as plain,

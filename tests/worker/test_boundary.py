@@ -94,6 +94,7 @@ DISTURBED = {
     "a very deep value": ended("[" * 30_000 + "]" * 30_000),
     "a value with a huge number": ended("9" * 5000),
     "a value with half a letter": ended('"\\ud800"'),
+    "a key with half a letter": ended('{"\\ud800": 1}'),
     "a value with a key twice": ended('{"a": 1, "a": 2}'),
     "no line protocol": ["frame", "P", "hello\n"],
     "no newline after a line": ["frame", "P", "m v=1 1"],
