@@ -58,8 +58,9 @@ format: setup-dev ## Format the code and sort its imports
 	$(BIN)/ruff check --select I --fix --quiet
 	$(BIN)/ruff format
 
-docs: setup-dev ## Write docs/reference.md from what the commands say
+docs: setup-dev ## Write docs/reference.md from what the commands say, docs/api.md from the docstrings
 	$(BIN)/python docs/reference.py
+	$(BIN)/python docs/api.py
 
 dashboards: setup-dev ## Write grafana/dashboards/*.json
 	$(BIN)/python grafana/dashboards.py
