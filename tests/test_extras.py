@@ -118,6 +118,17 @@ def test_what_the_client_lacks_is_named(client: Shell, command: str, extra: str)
     )
 
 
+def test_a_worker_without_its_packages_names_the_extra(client: Shell) -> None:
+    command = [sys.executable, "-m", "cloudburst.worker"]
+
+    done = subprocess.run(command, env=client.environ, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"cloudburst worker: a worker needs the package .*cloudburst\[worker\]'\n", done.stderr
+    )
+
+
 def test_help_tells_what_is_not_installed(client: Shell) -> None:
     shown = client("stack", "--help").stdout
 
