@@ -58,8 +58,9 @@ format: setup-dev ## Format the code and sort its imports
 	$(BIN)/ruff check --select I --fix --quiet
 	$(BIN)/ruff format
 
-docs: setup-dev ## Write docs/reference.md from what the commands say
+docs: setup-dev ## Write docs/reference.md from what the commands say, docs/api.md from the docstrings
 	$(BIN)/python docs/reference.py
+	$(BIN)/python docs/api.py
 
 dashboards: setup-dev ## Write grafana/dashboards/*.json
 	$(BIN)/python grafana/dashboards.py
@@ -78,9 +79,9 @@ chaos: setup-dev ## Run ensembles under random faults (SECONDS=300 SEEDS="1 2 3"
 
 lock: setup-dev ## Resolve the dependencies again and lock them by hash
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" \
-	  pyproject.toml --extra setup --extra demo --output-file requirements.lock
+	  pyproject.toml --extra setup --extra stack --extra demo --output-file requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" \
-	  pyproject.toml --extra setup --extra demo --extra dev --constraints requirements.lock \
+	  pyproject.toml --extra setup --extra stack --extra demo --extra dev --constraints requirements.lock \
 	  --output-file requirements-dev.lock
 	for image in worker filestore queue-dash; do \
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" \

@@ -19,9 +19,8 @@ def text(command: click.Command, parent: click.Context | None, name: str, level:
     context = click.Context(command, parent=parent, info_name=name, terminal_width=90, max_content_width=90)
     parts = [f"{'#' * level} {context.command_path}\n\n```\n{command.get_help(context)}\n```\n"]
     if isinstance(command, click.Group):
-        parts += [
-            text(command.commands[sub], context, sub, level + 1) for sub in command.list_commands(context)
-        ]
+        found = [(sub, command.get_command(context, sub)) for sub in command.list_commands(context)]
+        parts += [text(one, context, sub, level + 1) for sub, one in found if one]
     return "\n".join(parts)
 
 

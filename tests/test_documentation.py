@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import re
 import subprocess
 import sys
@@ -10,8 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from cloudburst import names
+import cloudburst
+from cloudburst import errors, model, names
+from cloudburst.ensemble import collecting
+from cloudburst.filestore import client
 from cloudburst.model import PayloadSettings
+from cloudburst.points.parse import parse
+from cloudburst.rqwire import ending, jobs
+from cloudburst.worker.inside.stub import SITE
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "src" / "cloudburst").rglob("*.py"))
@@ -40,16 +48,47 @@ def documents() -> str:
     return "\n".join(page.read_text() for page in pages)
 
 
-def test_the_reference_is_what_the_commands_say():
+@pytest.mark.parametrize(("page", "maker"), [("reference", "reference"), ("api", "api")])
+def test_a_generated_page_is_what_the_code_says(page: str, maker: str):
     made = subprocess.run(
-        [sys.executable, "-c", "import reference; print(reference.reference(), end='')"],
+        [sys.executable, "-c", f"import {page}; print({page}.{maker}(), end='')"],
         cwd=ROOT / "docs",
         capture_output=True,
         text=True,
         check=True,
     ).stdout
 
-    assert (ROOT / "docs" / "reference.md").read_text() == made, "run `make docs`"
+    assert (ROOT / "docs" / f"{page}.md").read_text() == made, "run `make docs`"
+
+
+def test_every_public_name_and_all_that_methods_return_is_on_the_page_of_the_api():
+    page = (ROOT / "docs" / "api.md").read_text()
+    waiting = [getattr(cloudburst, name) for name in cloudburst.__all__ if name != "__version__"]
+    known = {
+        name: value
+        for one in (model, collecting, client, jobs, ending, errors)
+        for name, value in vars(one).items()
+    }
+    reached: set[str] = set()
+    while waiting:
+        found = waiting.pop()
+        if found.__name__ in reached:
+            continue
+        reached.add(found.__name__)
+        public = [member for name, member in vars(found).items() if not name.startswith("_")]
+        annotations = " ".join(
+            str(inspect.signature(one.fget if isinstance(one, property) else one).return_annotation)
+            for one in public
+            if callable(one) or isinstance(one, property)
+        )
+        annotations += " ".join(map(str, getattr(found, "__annotations__", {}).values()))
+        names = set(re.findall(r"[A-Z]\w+", annotations)) & known.keys()
+        waiting += [known[name] for name in names if known[name].__module__.startswith("cloudburst.")]
+
+    assert len(reached) > 20
+    assert {
+        name for name in reached if not re.search(rf"^###? {name}$|\| `{name}` \|", page, re.MULTILINE)
+    } == set()
 
 
 def test_every_environment_variable_is_documented():
@@ -73,6 +112,30 @@ def test_what_a_stack_measures_is_documented(measurement):
 
     tags, fields = names.OBSERVED[measurement]
     assert [name for name in (*tags, *fields) if f"`{name}`" not in row] == []
+
+
+def test_the_time_series_of_two_jobs_do_not_replace_each_other(tmp_path: Path):
+    example = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "time-series.md").read_text(), re.DOTALL)[0]
+    points = tmp_path / "points"
+    stub = (
+        "def simulate(params):\n"
+        "    return pd.Series(range(48), pd.date_range('2024-01-01', periods=48, freq='h', unit='s'))\n"
+    )
+    variables = {
+        "CLOUDBURST_POINTS": str(points),
+        "CLOUDBURST_ENSEMBLE": "floods-1",
+        "PYTHONPATH": SITE,  # as in a job
+    }
+    for index in ("0", "1", "1"):  # the second has run twice
+        subprocess.run(
+            [sys.executable, "-c", f"{example}\n{stub}\nwork({{}})"],
+            env=os.environ | variables | {"CLOUDBURST_INDEX": index},
+            check=True,
+        )
+
+    lines = [line[1:] for line in points.read_text().splitlines()]
+    written = {(point.series, point.time) for point in parse("\n".join(lines), now=0)}
+    assert (len(lines), len(written)) == (3 * 48, 2 * 48)
 
 
 def test_links_between_pages_lead_somewhere():

@@ -174,9 +174,11 @@ class JobRecord:
     attempt: int
     """The attempt that counted, from 1; 0 when the job never started."""
     node: str
+    """Where it ran; "" when the job never started."""
     started_at: float
     """Unix time in seconds; 0 when the job never started."""
     duration_s: float
+    """Seconds that this attempt took."""
     value: Any
     """What the user's function returned, decoded from JSON; None unless ``finished``."""
     error: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from pathlib import Path
 from typing import Any
 
 from cloudburst import archive
@@ -215,3 +216,31 @@ def test_names_that_would_be_options_paths_or_more_than_a_line_are_refused(shell
         assert done.returncode == 8
         assert "use up to 80 letters, digits, '-' and '_', not '-' first" in done.stderr
         assert "\x1b" not in done.stderr
+
+
+def test_something_urgent_goes_first_as_its_page_says(shell):
+    page = (Path(__file__).parents[2] / "docs" / "urgent.md").read_text()
+    cancel, submit, retry = re.findall(r"^cloudburst ([^#\n]*)", page, re.MULTILINE)[:3]
+    (shell.directory / "twenty.jsonl").write_text("".join(f'{{"seed": {1000 + i}}}\n' for i in range(20)))
+    order: list[int] = []
+
+    def seen(params: dict[str, Any]) -> None:
+        order.append(params["seed"])
+
+    # given: some of a large ensemble have ended
+    large = shell.submitted(300)
+    with shell.worker(seen):
+        wait_until(lambda: len(order) > 10, 20, "some jobs to end")
+    ended = len(order)
+
+    # when
+    assert shell(*cancel.split()).returncode == 0
+    assert shell(*submit.replace("--watch", "").split()).returncode == 0
+    assert shell(*retry.split()).returncode == 0
+    with shell.worker(seen):
+        wait_until(lambda: large.status().complete, 30, "all jobs to end")
+
+    # then: the urgent ones came next, and all jobs of the other have run; those that were stopped, again
+    assert order[ended : ended + 20] == list(range(1000, 1020))
+    assert set(order) == {*range(300), *range(1000, 1020)}
+    assert large.status().finished == 300

@@ -10,47 +10,53 @@ import traceback
 import click
 
 from cloudburst import names
-from cloudburst.cli.audit import audit
-from cloudburst.cli.ensembles import cancel, retry, submit, watch
+from cloudburst.cli.listed import Entry, Listed
 from cloudburst.cli.options import is_verbose, verbose_option
-from cloudburst.cli.payload import payload
-from cloudburst.cli.replay import replay
-from cloudburst.cli.results import failures, logs, results
-from cloudburst.cli.show import show
-from cloudburst.cli.stack import stack
-from cloudburst.cli.status import status
-from cloudburst.cli.upgrade import upgrade
 from cloudburst.console import echo, prepare
 from cloudburst.errors import CloudburstError
 
 EXIT_INTERRUPTED = 130
 
-COMMANDS = (
-    submit,
-    status,
-    show,
-    watch,
-    results,
-    failures,
-    retry,
-    upgrade,
-    cancel,
-    logs,
-    replay,
-    audit,
-    payload,
-    stack,
+_OF_OPERATORS = (
+    *("up", "down", "status", "audit", "watch", "elastic"),
+    *("scale", "logs", "drain", "undrain", "backup", "restore"),
 )
 
+STACK_COMMANDS = {
+    **{name: Entry(f"cloudburst.cli.stack:{name}", "stack") for name in _OF_OPERATORS},
+    "export": Entry("cloudburst.cli.stackfile:export"),
+    "import": Entry("cloudburst.cli.stackfile:import_"),
+}
 
-class InOrder(click.Group):
-    """Lists its commands as they were added: in the order in which they are used."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
+@click.group(cls=Listed, entries=STACK_COMMANDS)
+def stack() -> None:
+    """Start, stop and show a stack: queue, file store, points, queue-dash and a worker."""
 
 
-@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+COMMANDS = {
+    "submit": Entry("cloudburst.cli.ensembles:submit"),
+    "status": Entry("cloudburst.cli.status:status"),
+    "show": Entry("cloudburst.cli.show:show"),
+    "watch": Entry("cloudburst.cli.ensembles:watch"),
+    "results": Entry("cloudburst.cli.results:results"),
+    "failures": Entry("cloudburst.cli.results:failures"),
+    "retry": Entry("cloudburst.cli.ensembles:retry"),
+    "upgrade": Entry("cloudburst.cli.upgrade:upgrade"),
+    "cancel": Entry("cloudburst.cli.ensembles:cancel"),
+    "logs": Entry("cloudburst.cli.results:logs"),
+    "replay": Entry("cloudburst.cli.replay:replay", "worker"),
+    "audit": Entry("cloudburst.cli.audit:audit"),
+    "payload": Entry("cloudburst.cli.payload:payload"),
+    "stack": Entry("cloudburst.cli:stack"),
+}
+
+
+@click.group(
+    cls=Listed,
+    entries=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(names.VERSION, prog_name="cloudburst", message="%(prog)s %(version)s")
 @verbose_option
 def cloudburst() -> None:
@@ -61,10 +67,6 @@ def cloudburst() -> None:
     Run an ensemble:   cloudburst submit floods --payload model/ -f worker.work --jobs jobs.jsonl --watch
     See its results:   cloudburst results floods
     """
-
-
-for command in COMMANDS:
-    cloudburst.add_command(command)
 
 
 def main() -> None:

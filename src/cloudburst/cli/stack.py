@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cloudburst import config, names
-from cloudburst.cli import cloud, stackfile, swarm, swarm_status
+from cloudburst.cli import cloud, swarm, swarm_status
 from cloudburst.cli.options import Duration
 from cloudburst.console import Terminal, talking
 from cloudburst.errors import ConfigError
@@ -130,12 +130,7 @@ def _where(is_local: bool, is_docker: bool, hosts: str | None, name: str | None)
     return Where(kind, name or USUAL[kind], hosts)
 
 
-@click.group()
-def stack() -> None:
-    """Start, stop and show a stack: queue, file store, points, queue-dash and a worker."""
-
-
-@stack.command()
+@click.command()
 @_which_stack
 @click.option("-n", "--nodes", type=click.IntRange(min=0), help="Compute nodes beside the master.")
 @click.option("--size", help="Size of the nodes [default: s-2vcpu-4gb].")
@@ -194,7 +189,7 @@ def up(where: Where, dry_run: bool, yes: bool, **said: Any) -> None:
     _print_endpoints(started)
 
 
-@stack.command()
+@click.command()
 @_which_stack
 @click.option("--purge", is_flag=True, help="Also remove results, files, environments and logs.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before removing.")
@@ -229,7 +224,7 @@ def down(where: Where, purge: bool, yes: bool) -> None:
         talk.print(f"nothing to do: stack {stack_name} was not running")
 
 
-@stack.command()
+@click.command()
 @_which_stack
 def status(where: Where) -> None:
     """Show what runs, since when, on which ports; the queue, workers and slots.
@@ -267,7 +262,7 @@ FLAGS = {"nodes": "-n", "min_nodes": "--min", "max_nodes": "--max"}
 LOCAL_ONLY = ("slots", "redis_port", "file_port", "influx_port", "dash_port", "auth")
 
 
-@stack.command()
+@click.command()
 @click.option("--name", "stack_name", metavar="STACK", help="Only this stack.")
 @click.option("-y", "--yes", is_flag=True, help="Destroy the stack that is named without asking.")
 def audit(stack_name: str | None, yes: bool) -> None:
@@ -275,7 +270,7 @@ def audit(stack_name: str | None, yes: bool) -> None:
     cloud.audit(stack_name, yes=yes)
 
 
-@stack.command()
+@click.command()
 @click.option(
     "--name", "stack_name", metavar="STACK", default=CLOUD_STACK, show_default=True, help="Its name."
 )
@@ -288,7 +283,7 @@ def watch(stack_name: str, save_to: Path | None) -> None:
     cloud.watch(stack_name, save_to)
 
 
-@stack.command()
+@click.command()
 @_which_stack
 def elastic(where: Where) -> None:
     """Let a stack that was made with --min and --max grow and shrink, until this is interrupted."""
@@ -299,7 +294,7 @@ def elastic(where: Where) -> None:
     cloud.watch_load(where.name)
 
 
-@stack.command()
+@click.command()
 @_which_stack
 @click.argument("nodes", metavar="NODE=SLOTS...", nargs=-1, required=True)
 def scale(where: Where, nodes: tuple[str, ...]) -> None:
@@ -308,7 +303,7 @@ def scale(where: Where, nodes: tuple[str, ...]) -> None:
     swarm.scale(where.name, nodes)
 
 
-@stack.command()
+@click.command()
 @_which_stack
 @click.argument("service")
 @click.option("-f", "--follow", is_flag=True, help="Go on until interrupted.")
@@ -322,7 +317,7 @@ def logs(where: Where, service: str, follow: bool, tail: int) -> None:
     swarm.logs(where.name, service, follow=follow, tail=tail)
 
 
-@stack.command()
+@click.command()
 @_which_stack
 @click.argument("node")
 @click.option(
@@ -343,7 +338,7 @@ def drain(where: Where, node: str, timeout_s: float | None, lost: bool, purge: b
     swarm.drain(where.name, node, timeout_s=timeout_s, lost=lost, purge=purge)
 
 
-@stack.command()
+@click.command()
 @_which_stack
 @click.argument("node")
 def undrain(where: Where, node: str) -> None:
@@ -352,7 +347,7 @@ def undrain(where: Where, node: str) -> None:
     swarm.undrain(where.name, node)
 
 
-@stack.command()
+@click.command()
 @_which_stack
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--with-secrets", is_flag=True, help="Save all passwords and certificates, too.")
@@ -362,7 +357,7 @@ def backup(where: Where, directory: Path, with_secrets: bool) -> None:
     swarm.backup(where.name, directory, with_secrets=with_secrets)
 
 
-@stack.command()
+@click.command()
 @_which_stack
 @click.argument("directory", type=click.Path(file_okay=False, exists=True, path_type=Path))
 @click.option("--force", is_flag=True, help="Give up jobs that run; take data of other versions.")
@@ -373,10 +368,6 @@ def restore(where: Where, directory: Path, force: bool, yes: bool) -> None:
     if not yes:
         cloud.ask(f"Replace all jobs, files and results of stack {where.name} by those in {directory}?")
     swarm.restore(kind, where.name, directory, force=force)
-
-
-stack.add_command(stackfile.export)
-stack.add_command(stackfile.import_)
 
 
 def _check_flags(where: Where, said: dict[str, Any]) -> None:

@@ -31,6 +31,8 @@ POLL_S = 0.2
 class Ensemble:
     """A batch of jobs on one payload. It goes on without this object, and without this process.
 
+    ``id`` names it among all of the stack: its name and six characters, such as ``floods-3k9x1c``.
+
     Every method survives a Redis that is away for some seconds; QueueError when it stays away.
     """
 

@@ -63,7 +63,8 @@ def write(measurement: str, fields: Any, tags: Optional[Mapping[str, Any]] = Non
     fields: a dict of numbers, texts and booleans (missing and non-finite numbers are left out), or a
         DataFrame: one field per column, one point per row, the index is the time.
     tags: a dict that tells series apart, such as ``{"node": "101"}``. Each combination of tags is a series
-        of its own, and many series slow the database down: a job's number belongs into a field.
+        of its own, and many series slow the database down. But a field does not keep the points of two jobs
+        apart that have the same time: see docs/time-series.md.
     time: a datetime (UTC unless it has a time zone), numpy.datetime64, pandas.Timestamp or whole
         nanoseconds since 1970; default now. With a DataFrame whose index is not a date but seconds or
         timedeltas: the time at which these start.

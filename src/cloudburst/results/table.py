@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TextIO
 
-from cloudburst import nested
+from cloudburst import extras, nested
 from cloudburst.model import JobRecord
 from cloudburst.results.columns import AFTER, PAYLOAD, after
 from cloudburst.results.snapshot import Snapshot
@@ -43,8 +43,10 @@ class Results:
         """A DataFrame with the columns above; ``index`` is its index. Lists and dicts stay as they are.
 
         Where only some jobs have a value, the others have NaN (None in a column of texts or lists).
+        Raises ConfigError where pandas is not installed (the extra ``[frames]``).
         """
-        import pandas as pd
+        with extras.needed("frames", "to_frame()"):
+            import pandas as pd
 
         with Snapshot(self._records()) as snapshot:
             names = snapshot.columns.names()
@@ -77,10 +79,12 @@ class Results:
         """Write a Parquet file in row groups of a few MiB; returns the number of rows.
 
         Lists become lists, dicts that all have the same keys become structs. A column whose values fit no
-        common type holds them as JSON text, and says so in its metadata (``cloudburst: json``).
+        common type holds them as JSON text, and says so in its metadata (``cloudburst: json``). Raises
+        ConfigError where pyarrow is not installed (the extra ``[frames]``).
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        with extras.needed("frames", "Parquet"):
+            import pyarrow as pa
+            import pyarrow.parquet as pq
 
         from cloudburst.results import arrow
 

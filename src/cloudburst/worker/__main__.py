@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import sys
 
-from cloudburst import log
+from cloudburst import extras, log
 from cloudburst.config import WorkerConfig, flag, worker_environ
 from cloudburst.errors import CloudburstError
-from cloudburst.worker import identities
-from cloudburst.worker.supervisor import Worker
 
 
 def main() -> int:
     """Run one worker; returns the exit status."""
     try:
+        with extras.needed("worker", "a worker"):
+            from cloudburst.worker import identities
+            from cloudburst.worker.supervisor import Worker
+
         log.configure(verbose=flag(os.environ, "CLOUDBURST_VERBOSE"))
         environ = worker_environ(os.environ)
         config = WorkerConfig.from_environ(environ)
