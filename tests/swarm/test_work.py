@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from cloudburst import config
+from cloudburst import config, names
 from cloudburst.model import Endpoints, JobRecord
 from tests.swarm.deployed import NAME, REPOSITORY, Deployed
 from tests.swarm.process import run
@@ -38,11 +38,11 @@ def copied(params):
 """
 
 
-def asked(where: Endpoints, query: str) -> list[dict[str, Any]]:
+def asked(where: Endpoints, query: str, bucket: str = names.BUCKET) -> list[dict[str, Any]]:
     """The series that InfluxQL gives, through the gateway and as its reader."""
     answer = requests.get(
         f"{where.influx_url}/query",
-        params={"db": where.influx_bucket, "q": query},
+        params={"db": bucket, "q": query},
         headers={"Authorization": f"Token {where.influx_token}"},
         verify=where.ca_file,
         timeout=10,
@@ -65,9 +65,10 @@ def test_the_example_runs_over_both_nodes_and_is_seen(swarm: Deployed, tmp_path:
     where = config.endpoints(swarm.environ, NAME)
     count = f"SELECT count(index) FROM result WHERE ensemble = '{ensemble.id}'"
     wait_until(lambda: [one["values"][0][1] for one in asked(where, count)] == [JOBS], 60, "all points")
-    nodes = asked(where, "SELECT last(slots) FROM cloudburst_node GROUP BY node")
+    stack = names.BUCKET_STACK
+    nodes = asked(where, "SELECT last(slots) FROM cloudburst_node GROUP BY node", stack)
     assert {series["tags"]["node"] for series in nodes} == {"a", "b"}
-    assert asked(where, "SELECT last(waiting) FROM cloudburst_queue")
+    assert asked(where, "SELECT last(waiting) FROM cloudburst_queue", stack)
 
     # As many jobs as it takes: a node that got the environment later has some, too.
     jobs = ({"seed": seed, "spread": 0.3, "ensemble": "more"} for seed in range(5000))
