@@ -231,8 +231,8 @@ def ensemble_panels() -> Iterator[Panel]:
     """One ensemble: how far it is, how fast, what failed, what came out."""
     yield stat(
         "State",
-        "submitting: more jobs come; running, done; cancelled; failed: none of its jobs can run. Behind it stands "
-        "what is done before the first job can start, or what went wrong",
+        "submitting: more jobs come; running, done; cancelled; failed: none of its jobs can run. Behind it "
+        "stands what is done before the first job can start, or what went wrong",
         latest("state_said", where=ONE, measurement=ENSEMBLE),
         width=24,
         height=3,
@@ -317,7 +317,8 @@ def ensemble_panels() -> Iterator[Panel]:
         [
             query(
                 f'SELECT mean("index") AS "index", mean("$field") AS "$field" FROM "{RESULT}" '
-                f"WHERE {ONE} AND time >= $jobs_from AND time <= $jobs_to GROUP BY time($jobs_per_dot) fill(none)",
+                f"WHERE {ONE} AND time >= $jobs_from AND time <= $jobs_to "
+                "GROUP BY time($jobs_per_dot) fill(none)",
                 table=True,
             )
         ],
