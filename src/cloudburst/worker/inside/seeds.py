@@ -73,11 +73,15 @@ class Seeds:
         """The function of that job is called next; its module is imported."""
         self._begin(hashlib.blake2b(b"%d %d" % (seed, index), digest_size=32).digest())
         self._set_globals()
+        self.look()
+        self._set_generators(self._modules)
+
+    def look(self) -> None:
+        """Find the payload's modules, if some were imported; done before forks, so that they need not."""
         if len(sys.modules) != self._loaded:
             self._loaded = len(sys.modules)
             modules = ((name, getattr(module, "__dict__", {})) for name, module in list(sys.modules.items()))
             self._modules = {name: inside for name, inside in modules if self._ours(inside.get("__file__"))}
-        self._set_generators(self._modules)
 
     @contextlib.contextmanager
     def importing(self, name: str, module: Any) -> Iterator[None]:
