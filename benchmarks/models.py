@@ -5,7 +5,7 @@ the working directory, pools, caches, figures. Each runs 100 jobs through one wo
 isolations, and in a plain loop with a process for each job; the values have to be the same. Their seed is the
 same, too: without it there would be nothing to compare.
 
-The environment and the values of the loop are kept in ``--cache``. ``--alone`` computes the latter: that
+The environment and all values are kept in ``--cache``. ``--alone`` computes those of the loop: that
 takes an hour and more on two CPUs, can be stopped, and goes on where it was. Run it after the first run, by
 which the environment is built, and ``--again`` after it. Writes benchmarks/results/models.json.
 """
@@ -39,6 +39,9 @@ SLOTS = 2
 TIMEOUT_S = 180
 ISOLATIONS = ("reuse", "fork")
 INSIDE = Path(inside.__file__).resolve().parent
+FOUND = "found.json"
+"""Of the cache: what the jobs of the last run have returned."""
+
 THREADS = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA")
 """Prefixes of the variables that tell numeric libraries how many threads they get."""
 
@@ -262,8 +265,9 @@ def main() -> None:
         "seed": SEED,
         "jobs": options.jobs,
         "table": [HEAD, *rows(options.only, found)],
-        "found": [asdict(one) for one in found.values()],
     }
+    values = {"jobs": options.jobs, "found": [asdict(one) for one in found.values()]}
+    (options.cache / FOUND).write_text(json.dumps(values))
     measure.RESULTS.mkdir(exist_ok=True)
     (measure.RESULTS / "models.json").write_text(json.dumps(document, indent=1) + "\n")
 
@@ -285,7 +289,7 @@ def through_cloudburst(options: argparse.Namespace) -> dict[tuple[str, str], Fou
 
 def kept(options: argparse.Namespace) -> dict[tuple[str, str], Found]:
     """What the last run has found, of as many jobs as it had."""
-    document = json.loads((measure.RESULTS / "models.json").read_text())
+    document = json.loads((options.cache / FOUND).read_text())
     options.jobs, found = document["jobs"], {}
     for raw in document["found"]:
         for part in ("values", "errors"):
