@@ -33,7 +33,7 @@ CLASSES = (Stack, Ensemble, Results)
 RETURNED = (Collecting, FileStore)
 RECORDS = (
     *(model.EnsembleStatus, model.JobRecord, model.FailureGroup, model.EnsembleSpec, model.Provenance),
-    *(model.WorkerStatus, model.NodeReading, KnownJob, StoredFile, Announcement),
+    *(model.WorkerStatus, model.NodeReading, model.PointsWaiting, KnownJob, StoredFile, Announcement),
     *(model.Audit, model.Account, model.QueueAccount, model.Breach, model.Repair, model.Endpoints),
 )
 WIDTH = 100

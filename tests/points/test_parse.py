@@ -8,6 +8,7 @@ import string
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,6 @@ from cloudburst.points.line import encode
 from cloudburst.points.parse import (
     KEY_LIMIT,
     LINE_LIMIT,
-    TIME_LIMIT,
     LineError,
     Point,
     Series,
@@ -180,7 +180,8 @@ values = (
 )
 fields = st.dictionaries(names, values, min_size=1, max_size=4)
 tags = st.dictionaries(names, names, max_size=3)
-times = st.integers(-TIME_LIMIT, TIME_LIMIT)
+FIRST, LAST = (round(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * 10**9 for year in (1678, 2262))
+times = st.integers(FIRST, LAST - 1)  # those that jobs may write
 points = st.builds(
     Point, st.builds(lambda m, t: Series(m, tuple(sorted(t.items()))), measurements, tags), times, fields
 )
