@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 from pathlib import Path
 
 from cloudburst import names
@@ -97,7 +99,10 @@ class Locking:
 
 
 def _write(path: Path, lock: Lock) -> None:
+    """As a whole, in a draft of its own: several ensembles may want the same lock at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    draft.write_text(lock.text, encoding="utf-8")
-    draft.replace(path)
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=".draft-", delete=False, encoding="utf-8"
+    ) as draft:
+        draft.write(lock.text)
+    os.replace(draft.name, path)
