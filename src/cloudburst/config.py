@@ -1,4 +1,7 @@
-"""Settings, read once at an entry point into frozen objects: files and environment variables."""
+"""Settings, read once at an entry point into frozen objects: files and environment variables.
+
+It is long because it is a list: every setting of every service, with its name, default and bounds.
+"""
 
 from __future__ import annotations
 
