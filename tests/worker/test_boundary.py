@@ -312,14 +312,15 @@ def test_a_job_that_writes_more_points_than_a_job_may_fails_and_says_so(playing,
 
 
 def test_points_of_a_running_job_lie_on_disk_when_they_are_many(playing):
-    claim = playing.claim(["points", 40])
+    claim = playing.claim(["points", 100])
     before = psutil.Process().memory_info().rss
     playing.hand_over(claim)
     (slot, _) = playing.slots
-    playing.until(lambda: slot.points is not None and slot.points.size == 40 * len(LINES))
+    playing.until(lambda: slot.points is not None and slot.points.size == 100 * len(LINES))
 
-    assert psutil.Process().memory_info().rss - before < 16 << 20
-    assert b"".join(slot.points.pieces()) == LINES * 40
+    # They are 78 MB; of what Python keeps for its next objects there may be some MB, too.
+    assert psutil.Process().memory_info().rss - before < 32 << 20
+    assert b"".join(slot.points.pieces()) == LINES * 100
 
 
 def test_points_for_which_the_disk_has_no_room_cost_an_attempt(tmp_path, small_disk):
