@@ -12,7 +12,7 @@ from cloudburst.commands import machine
 
 LISTS = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 812 (apt-get)"
 ARCHIVES = "E: Could not get lock /var/cache/apt/archives/lock. It is held by process 812 (apt-get)"
-FETCH = "Failed to fetch http://deb.debian.org/debian/dists/trixie/InRelease  Could not connect"
+FETCH = "Failed to fetch http://mirror.example/debian/dists/trixie/InRelease  Could not connect"
 FRONTEND = "dpkg: error: dpkg frontend lock was locked by another process with pid 812"
 
 

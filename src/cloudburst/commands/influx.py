@@ -19,7 +19,7 @@ def buckets(container: str) -> Command:
 
 
 def make(container: str, name: str, keep_s: int) -> Command:
-    """Make a bucket whose points are kept for so many seconds; 0: for ever."""
+    """Make a bucket whose points are kept for ``keep_s`` seconds; 0: for ever."""
     return _bucket(container, "create", "--org", names.ORG, "--name", name, "--retention", f"{keep_s}s")
 
 

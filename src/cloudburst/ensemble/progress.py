@@ -6,7 +6,7 @@ import html
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -142,20 +142,24 @@ class _Bar:
         self._live.update(Group(self._progress, *below), refresh=True)
 
 
-class _Cell:
-    """One output of a notebook's cell, which changes in its place."""
+class _Open:
+    """What needs neither a beginning nor an end."""
 
-    def __init__(self) -> None:
-        self._handle: Any = None
-        self._last = ""
-
-    def __enter__(self) -> _Cell:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         pass
+
+
+class _Cell(_Open):
+    """One output of a notebook's cell, which changes in its place."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._last = ""
 
     def show(self, status: EnsembleStatus, line: str) -> None:
         notes = (status.note, *status.warnings, broken_off(status, time.time()))
@@ -172,7 +176,7 @@ class _Cell:
             self._handle.update(shown, raw=True)
 
 
-class Lines:
+class Lines(_Open):
     """Lines for a log: when the note changes, at each further percent or now and then, and at the end.
 
     ``clock`` gives seconds.
@@ -186,14 +190,6 @@ class Lines:
         self._printed = float("-inf")
         self._percent = 0
         self._warned = False
-
-    def __enter__(self) -> Lines:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
 
     def show(self, status: EnsembleStatus, line: str) -> None:
         now = self._clock()

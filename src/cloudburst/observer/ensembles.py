@@ -24,7 +24,7 @@ DOTS = 2000
 """A picture of an ensemble's results has at most so many dots, each for the mean of some jobs."""
 
 YOUNG_S = 60.0
-"""An ensemble is measured each second for so long: many are over by then."""
+"""An ensemble that is younger is measured each second: many do not get older."""
 
 NEW = 10
 """So many of the latest ensembles are looked at each second, beside those in progress."""

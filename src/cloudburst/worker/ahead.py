@@ -14,7 +14,7 @@ Redis is near. Where it is not, or has much to do, what a claim takes is added t
 when the next one is made has to last for it."""
 
 FAR_S = 0.5
-"""No claim is waited for longer; what takes so long now and then takes less by and by."""
+"""A claim that took longer counts as one that took this."""
 
 PATIENCE = 5
 """What is held already is given back only if it would wait for so many moments: one job in between that takes
@@ -38,7 +38,7 @@ class Ahead:
         self._claim_s = 0.0
 
     def waited(self, claim_s: float) -> None:
-        """A claim has taken so long, from the question to the answer."""
+        """A claim has taken ``claim_s`` seconds, from the question to the answer."""
         self._claim_s += (min(claim_s, FAR_S) - self._claim_s) / 8
 
     @property

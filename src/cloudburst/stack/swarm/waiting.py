@@ -83,7 +83,7 @@ def until_answering(where: Endpoints, timeout_s: float) -> None:
 def until_registered(
     where: Endpoints, nodes: Mapping[str, str], missing: int, timeout_s: float
 ) -> list[WorkerStatus]:
-    """Return the workers when all ``nodes`` have one, but for so many that are ``missing``.
+    """Return the workers when all ``nodes`` have one; ``missing``: how many of them need not.
 
     ``nodes``: their names, and those of their machines. Raises StackError, which names those without.
     """
