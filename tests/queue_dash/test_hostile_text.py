@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -18,9 +15,9 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from cloudburst.queue_dash.app import DESCRIBED
-from tests.conftest import RedisServer, free_port
+from tests.conftest import RedisServer
 from tests.queue_dash.browser import Browser
-from tests.wait import wait_until
+from tests.queue_dash.started import queue_dash
 
 HOSTILE = """</pre></script><img src=x onerror="document.title='ran'">'"><%= 1 %>"""
 QUEUE = "');document.title='ran';('<img src=x onerror=document.title=1>"
@@ -34,16 +31,8 @@ def dash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     redis_server = RedisServer(tmp_path_factory.mktemp("redis"))
     redis_server.start()
     fill(redis_server)
-    port = free_port()
-    settings = {"CLOUDBURST_DASH_PORT": str(port), "CLOUDBURST_REDIS_URL": redis_server.url}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cloudburst.queue_dash"], env=os.environ | settings, stderr=subprocess.DEVNULL
-    )
-    url = f"http://127.0.0.1:{port}"
-    wait_until(lambda: answers(url), 20, "queue-dash to answer")
-    yield url
-    process.terminate()
-    process.wait()
+    with queue_dash(CLOUDBURST_REDIS_URL=redis_server.url) as url:
+        yield url
     redis_server.kill()
 
 
@@ -51,13 +40,6 @@ def dash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with Browser(tmp_path_factory.mktemp("browser"), WIDTH, HEIGHT) as found:
         yield found
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=5).ok
-    except requests.ConnectionError:
-        return False
 
 
 def fill(redis_server: RedisServer) -> None:

@@ -18,8 +18,8 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from cloudburst.queue_dash import reading
-from tests.conftest import RedisServer, free_port
-from tests.wait import wait_until
+from tests.conftest import RedisServer
+from tests.queue_dash.started import queue_dash
 
 
 class Bomb:
@@ -75,26 +75,11 @@ def test_a_value_that_unfolds_without_end_is_cut() -> None:
 @pytest.fixture
 def dash(redis_server: RedisServer, tmp_path: Path) -> Iterator[str]:
     """The URL of a queue-dash process."""
-    port = free_port()
     url_file = tmp_path / "redis-url"
     url_file.write_text(redis_server.url_of("dash"))
-    settings = {"CLOUDBURST_DASH_PORT": str(port), "CLOUDBURST_REDIS_URL_FILE": str(url_file)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cloudburst.queue_dash"], env=os.environ | settings, stderr=subprocess.DEVNULL
-    )
-    url = f"http://127.0.0.1:{port}"
-    wait_until(lambda: answers(url), 20, "queue-dash to answer")
-    yield url
-    process.terminate()
-    process.wait()
+    with queue_dash(CLOUDBURST_REDIS_URL_FILE=str(url_file)) as url:
+        yield url
     assert redis_server.refused() == set()
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=5).ok
-    except requests.ConnectionError:
-        return False
 
 
 def test_every_page_shows_jobs_of_every_serializer(
