@@ -203,7 +203,18 @@ def test_a_failed_step_says_where_what_and_why(one: Deployed) -> None:
     assert one.stack().workers()
 
 
+GUEST = """
+set -e
+image=$(docker service inspect swarm_observer --format '{{.Spec.TaskTemplate.ContainerSpec.Image}}')
+docker service create --detach --name guest --network swarm_stack --entrypoint sleep "$image" 60
+(sleep 5; docker service rm guest) >/dev/null 2>&1 &
+"""
+
+
 def test_nothing_is_left_of_a_stack_that_is_purged(one: Deployed) -> None:
+    # For a moment, a task of somebody else's uses one of its networks.
+    one.master.run(["sh", "-c", GUEST])
+
     one.run("down", "--purge", "-y")
 
     for command in LISTS:

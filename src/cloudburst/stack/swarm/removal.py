@@ -79,7 +79,7 @@ def logs(stack: str, service: str, *, follow: bool, tail: int) -> Command:
 def _services(runner: Runner, master: str, stack: str) -> None:
     with runner.step(master, "stopping the services; jobs that run get their time to end"):
         if runner.read(master, docker.services(stack)):
-            runner.do(master, docker.stack_remove(stack))
+            _unless_used(runner, master, docker.stack_remove(stack), GONE_S)
         deadline = time.monotonic() + GONE_S
         for name in runner.names:
             await_containers(runner, name, stack, deadline)
@@ -112,16 +112,22 @@ def _secrets(runner: Runner, master: str, there: MachineFacts) -> None:
 
 
 def remove_volumes(runner: Runner, host: str, names: Sequence[str]) -> None:
-    """Remove volumes whose containers have just ended. Raises CommandError when others still use one.
+    """Remove volumes whose containers have just ended. Raises CommandError when others still use one."""
+    _unless_used(runner, host, docker.volume_remove(names), RELEASED_S)
 
-    The engine stops listing a container a moment before it lets go of its volumes.
+
+def _unless_used(runner: Runner, host: str, command: Command, longest_s: float) -> None:
+    """Remove what nothing uses any more, by a command that can be repeated.
+
+    The engine lets go of volumes and networks a moment after it says that a container or a task has ended.
     """
-    deadline = time.monotonic() + RELEASED_S
+    deadline = time.monotonic() + longest_s
     while True:
         try:
-            return runner.do(host, docker.volume_remove(names))
+            return runner.do(host, command)
         except CommandError as error:
-            if "in use" not in error.stderr or time.monotonic() > deadline:
+            passing = "in use" in error.stderr or "not found" in error.stderr  # gone while it was looked for
+            if not passing or time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
 
