@@ -8,7 +8,8 @@ PROCESSES ?= 3
 BIN := .venv/bin
 BENCH ?= noop redis_cpu enqueue memory submit_million counters fork tail million scale net3 environments
 SHELL_FILES := buildstack.sh .ci/run $(wildcard src/cloudburst/commands/*.sh) images/answers images/prepare \
-  images/install images/gateway/entry images/queue/entry images/queue/ready images/worker/entry images/worker/beats \
+  images/install images/gateway/entry images/gateway/authorize images/queue/entry images/queue/ready \
+  images/worker/entry images/worker/beats \
   $(wildcard tests/swarm/machine/*) tests/swarm/killing/ssh tests/swarm/images/influx1/entry
 
 .DEFAULT_GOAL := help

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -19,12 +21,19 @@ from cloudburst.stack.swarm import secrets
 from tests.certificates import Authority
 from tests.conftest import free_port
 from tests.influx import program
+from tests.influx2 import OPERATOR, Influx2
 from tests.wait import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = ROOT / "images" / "gateway"
-WRITE, READ, OPERATOR = "Write-Token_1", "Read-Token_2", "Operator-Token_3"
+WRITE, READ = "Write-Token_1", "Read-Token_2"
+OWN = {"read": "own-read-token==", "write": "own-write-token=="}
+"""The database's, in front of a recorder."""
 FILES = "files-token"
+
+
+def bearer(token: str, scheme: str = "Bearer") -> dict[str, str]:
+    return {"Authorization": f"{scheme} {token}"}
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,12 @@ class Gateway:
     ca_file: str
     influx: Recorder
     grafana: Recorder
+    log: Path
+
+    @property
+    def tokens_made(self) -> int:
+        """How often it had the database make its tokens."""
+        return self.log.read_text().count("the database has made a token for each role")
 
     def raw(self, method: str, path: str, **options: object) -> requests.Response:
         """A request whose path is sent as it is, to the outside."""
@@ -90,7 +105,7 @@ class Gateway:
 def tokens_conf() -> str:
     """As a deployment makes it."""
     fields = dict.fromkeys(secrets.Secrets.__dataclass_fields__, "")
-    own = {"influx_token": OPERATOR, "influx_write_token": WRITE, "influx_read_token": READ}
+    own = {"influx_write_token": WRITE, "influx_read_token": READ}
     return secrets._gateway_tokens(secrets.Secrets(**(fields | own)))  # type: ignore[arg-type]
 
 
@@ -103,18 +118,46 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def gateway(
     request: pytest.FixtureRequest, authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
-    """The parameter: CLOUDBURST_GRAFANA_REPLICAS."""
+    """In front of a recorder. The parameter: CLOUDBURST_GRAFANA_REPLICAS."""
     directory = tmp_path_factory.mktemp("gateway")
-    influx, grafana = Recorder(), Recorder()
-    servers = [influx.serve(), grafana.serve()]
+    influx = Recorder()
+    server = influx.serve()
+    with started(directory, authority, server.server_port, influx, replicas=request.param) as found:
+        yield found
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Gateway, Influx2]]:
+    """In front of a database that guards itself, whose tokens it asks for as in its image."""
+    directory = tmp_path_factory.mktemp("guarded")
+    influx = Influx2(directory)
+    influx.start()
+    with started(directory, authority, influx.port) as found:
+        wait_until(lambda: found.tokens_made == 1, 20, "the database's tokens")
+        yield found, influx
+    influx.stop()
+
+
+@contextlib.contextmanager
+def started(
+    directory: Path, authority: Authority, port: int, influx: Recorder | None = None, replicas: str = "1"
+) -> Iterator[Gateway]:
+    """With a database at ``port``. What stands for it as a recorder makes no tokens: it has some."""
+    grafana = Recorder()
+    server = grafana.serve()
     files_port, outside, inside = free_port(), free_port(), free_port()
     certificate, key = authority.issue("gateway", "IP:127.0.0.1")
     (directory / "tokens.conf").write_text(tokens_conf())
     (directory / "users.htpasswd").write_text("cloudburst:{PLAIN}dash\n")
-    for name in ("influx.d", "http.d", "tmp"):
-        (directory / name).mkdir()
+    (directory / "influx-token").write_text(OPERATOR)
+    (directory / "tmp").mkdir()
     replaced = {
         "/usr/share/cloudburst/pages": str(IMAGE / "pages"),
+        "/usr/local/lib/cloudburst/authorize": "true" if influx else str(directory / "authorize"),
         "/run/secrets/tls.crt": str(certificate),
         "/run/secrets/tls.key": str(key),
         "/run/secrets/": f"{directory}/",
@@ -125,46 +168,52 @@ def gateway(
         "listen 8086": f"listen 127.0.0.1:{inside}",
         "listen 8443": f"listen 127.0.0.1:{outside}",
         "$filestore:25478": f"127.0.0.1:{files_port}",
-        "$influx:8086": f"127.0.0.1:{servers[0].server_port}",
-        "$grafana:3000": f"127.0.0.1:{servers[1].server_port}",
+        "$influx:8086": f"127.0.0.1:{port}",
+        "http://influx:8086": f"http://127.0.0.1:{port}",
+        "$grafana:3000": f"127.0.0.1:{server.server_port}",
         "/dev/stdout": f"{directory}/access.log",
         "worker_processes auto;": "worker_processes 1; user root root;",
     }
-    for path in IMAGE.glob("*.conf"):
+    for path in (*IMAGE.glob("*.conf"), IMAGE / "authorize"):
         (directory / path.name).write_text(with_ours(path.read_text(), replaced))
+    (directory / "authorize").chmod(0o755)
+    log = (directory / "log").open("ab")
     # What the image's entry point does, in this directory.
-    entry = (IMAGE / "entry").read_text().partition("exec ")[0]
-    entry = with_ours(entry, {name: replaced[name] for name in ("/etc/nginx/", "/tmp/")})
-    subprocess.run(
-        ["bash", "-c", entry], env=os.environ | {"CLOUDBURST_GRAFANA_REPLICAS": request.param}, check=True
-    )
+    entry = with_ours((IMAGE / "entry").read_text().partition("exec ")[0], replaced)
     settings = {
+        "CLOUDBURST_GRAFANA_REPLICAS": replicas,
         "CLOUDBURST_FILES_DIR": str(directory / "files"),
         "CLOUDBURST_FILESTORE_PORT": str(files_port),
         "CLOUDBURST_FILESTORE_TOKEN": FILES,
     }
-    log = (directory / "log").open("ab")
+    environ = os.environ | settings
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-P", "-m", "cloudburst.filestore"], env=os.environ | settings, stderr=log
-        ),
-        subprocess.Popen([program("nginx"), "-e", "stderr", "-c", f"{directory}/nginx.conf"], stderr=log),
+        subprocess.Popen(["bash", "-c", f"{entry}\nwait"], env=environ, stderr=log, start_new_session=True),
+        subprocess.Popen([sys.executable, "-P", "-m", "cloudburst.filestore"], env=environ, stderr=log),
     ]
+    tokens = directory / "tmp/influx-tokens.conf"
+    wait_until(tokens.exists, 20, "the entry point")
+    if influx:
+        own = f'read "Token {OWN["read"]}"; write "Token {OWN["write"]}";'
+        tokens.write_text(f'map $influx_role $influx_authorization {{ default ""; {own} }}')
+    nginx = [program("nginx"), "-e", "stderr", "-c", f"{directory}/nginx.conf"]
+    processes.append(subprocess.Popen(nginx, stderr=log))
     found = Gateway(
         f"https://127.0.0.1:{outside}",
         f"http://127.0.0.1:{inside}",
         str(authority.certificate),
-        influx,
+        influx or Recorder(),
         grafana,
+        directory / "log",
     )
     wait_until(lambda: answers(found), 20, f"the gateway to answer ({directory}/log)")
     yield found
+    os.killpg(processes[0].pid, signal.SIGTERM)
     for process in processes:
         process.terminate()
         process.wait()
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    server.shutdown()
+    server.server_close()
     log.close()
 
 

@@ -117,14 +117,13 @@ def _queue_url(role: acl.Role, secret: Secrets) -> str:
 
 
 def _gateway_tokens(secret: Secrets) -> str:
-    """For nginx: which role a token has, and the token by which the gateway itself is let in."""
+    """For nginx: which role a token has."""
     roles = {"write": secret.influx_write_token, "read": secret.influx_read_token}
     lines = ["map $http_authorization $influx_role {", '  default "";']
     for role, token in roles.items():
         # A pattern, and no text, of which the case would not matter. The scheme's does not (RFC 9110, 11.1).
         lines.append(f'  "~^(?i:Token|Bearer) {_pattern(token)}$" {role};')
-    lines += ["}", f'map "" $influx_token {{ default "{secret.influx_token}"; }}']
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "}"]) + "\n"
 
 
 def _pattern(text: str) -> str:
