@@ -42,8 +42,9 @@ def locations(port: str) -> set[str]:
     for kind, path, body in re.findall(r"location (=|~|)\s*(/\S*|\^\S+) \{([^}]*)", server(port)):
         if "internal" in body or (path == "/" and not kind):
             continue
-        several = re.search(r"\^/\(([\w|]+)\)", path) if kind == "~" else None
-        found |= {f"/{name}" for name in several[1].split("|")} if several else {path.rstrip("/") or "/"}
+        several = re.search(r"\^/\(([\w/$|]+)\)", path) if kind == "~" else None
+        names_ = several[1].split("|") if several else [path[1:]]
+        found |= {"/" + name.rstrip("$/") for name in names_}
     return found
 
 
@@ -51,21 +52,35 @@ def test_the_gateways_paths() -> None:
     told = {path for row in table("The gateway's paths")[:-1] for path in in_code(row[0])}
 
     assert locations("8443 ssl") == told
-    assert locations("8086") == {"/api/v2/write", "/query", "/ping", "/gateway/health", "/health"}
+    assert locations("8086") == {"/api/v2", "/api/v2/write", "/query", "/ping", "/gateway/health", "/health"}
     for port in ("8443 ssl", "8086"):
         (rest,) = re.findall(r"location / \{([^}]*)", server(port))
         assert "return 404" in rest
 
 
-def test_what_each_path_to_the_database_asks_for() -> None:
-    for path, role in (("/api/v2/write", "write"), ("/query", "read")):
-        (body,) = re.findall(rf"location = {path} \{{(.*?)\n\}}", server("8086"), re.DOTALL)
-        (row,) = [row for row in table("The gateway's paths") if in_code(row[0]) == [path]]
-        assert f"$influx_role != {role}" in body
-        assert {"write": "for writing", "read": "for reading"}[role] in row[2]
-    # Wherever the database's own token is added, what is asked is not what was sent.
-    for passed in re.findall(r"proxy_pass http://\$influx:8086(\S*);", server("8086")):
-        assert passed.startswith(("/", "$influx_write")), passed
+def test_what_a_token_of_the_database_may_ask() -> None:
+    (rules,) = re.findall(
+        r"map .* \$influx_refusal \{(.*?)\}", (GATEWAY / "nginx.conf").read_text(), re.DOTALL
+    )
+    asked = re.findall(r'"?(.*?)"? "";', rules)
+    rights = {path: row[2:] for row in table("The gateway's paths") for path in in_code(row[0])}
+
+    assert [one.strip().strip('"') for one in asked] == [
+        "~^(read|write) (GET|HEAD) /",
+        "~^read POST /(?!api/v2/(setup|sign))",
+        "write POST /api/v2/write",
+    ]
+    for path in ("/api/v2/write", "/api/v2", "/query", "/ping"):
+        assert "of the database's tokens" in rights[path][0]
+    assert rights["/api/v2/write"][1] == "POST of points with the one for writing"
+    assert rights["/query"] == rights["/api/v2"]
+    assert "GET with either, POST with the one for reading" in rights["/query"][1]
+    # What is asked has the path that was looked at, and a token of its own.
+    role = (GATEWAY / "influx-role.conf").read_text()
+    assert re.findall(r"proxy_pass http://\$influx:8086(\S*);", role) == ["$influx_path$is_args$args"]
+    assert "proxy_set_header Authorization $influx_authorization;" in role
+    for path in GATEWAY.glob("*.conf"):
+        assert "influx-token" not in path.read_text().replace("influx-tokens.conf", ""), path
 
 
 def test_ports() -> None:

@@ -164,7 +164,7 @@ def test_a_request_that_is_none_gets_no_further(gateway: Gateway) -> None:
     """A second request is hidden in a first, or the path in a whole URL."""
     gateway.influx.asked.clear()
     where = urlsplit(gateway.outside)
-    smuggled = f"GET /query?q=DROP HTTP/1.1\r\nHost: x\r\nAuthorization: Token {READ}\r\n\r\n"
+    smuggled = f"GET /query?q=DROP HTTP/1.1\r\nHost: x\r\nAuthorization: Token {OWN['read']}\r\n\r\n"
     context = ssl.create_default_context(cafile=gateway.ca_file)
     for head in (
         f"POST {PASSES['write'][0]} HTTP/1.1\r\nHost: x\r\nAuthorization: Token {WRITE}\r\n"

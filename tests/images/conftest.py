@@ -16,7 +16,6 @@ from tests.certificates import Authority
 from tests.images.engine import SUBNET, Engine, why_not
 
 HERE = Path(__file__).parent
-GATEWAY_ADDITION = HERE.parent / "swarm/images/gateway-influx1/influx1.conf"
 ADDRESSES = {"queue": 11, "filestore": 12, "queue-dash": 13, "influx": 14, "gateway": 15, "worker": 16}
 PASSWORDS: dict[str, str] = {role: f"{role}-password-{'x' * 40}" for role in acl.ROLES if role != "health"}
 WRITE, READ, OPERATOR = (f"{role}-token-{'0123456789abcdef' * 4}" for role in ("write", "read", "operator"))
@@ -27,7 +26,6 @@ map $http_authorization $influx_role {{
   "~^(Token|Bearer) {WRITE}$" write;
   "~^(Token|Bearer) {READ}$" read;
 }}
-map "" $influx_token {{ default "{OPERATOR}"; }}
 """
 
 
@@ -64,6 +62,10 @@ class Secrets:
             word for name in names for word in ("--volume", f"{self.folder / name}:/run/secrets/{name}:ro")
         ]
 
+    def operator(self) -> list[str]:
+        """The database's first token: for itself, and for the gateway."""
+        return ["--volume", f"{self.folder / 'operator-token'}:/run/secrets/influx-token:ro"]
+
     def add(self, name: str, text: str) -> None:
         path = self.folder / name
         path.write_text(text)
@@ -90,6 +92,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Secrets:
     secrets.add("queue-url", f"redis://dash:{PASSWORDS['dash']}@queue:6379/0")
     secrets.add("queue-password", PASSWORDS["worker"])
     secrets.add("influx-token", WRITE)
+    secrets.add("operator-token", OPERATOR)
     secrets.add("builds.json", '{"CLOUDBURST_BUILD_COMPANY_TOKEN": "abc"}')
     return secrets
 
@@ -126,13 +129,12 @@ def stack(engine: Engine, secrets: Secrets, tmp_path_factory: pytest.TempPathFac
         ),
         address=ADDRESSES["queue-dash"],
     )
-    start_influx(engine)
+    start_influx(engine, secrets)
     engine.start(
         "gateway",
         "cloudburst-tests/gateway",
         *secrets.mounted("tls.crt", "tls.key", "tokens.conf", "users.htpasswd"),
-        # Debian's InfluxDB is 1.6, which takes points elsewhere.
-        *("--volume", f"{GATEWAY_ADDITION}:/etc/nginx/influx.d/influx1.conf:ro"),
+        *secrets.operator(),
         *("--memory", "64m"),
         address=ADDRESSES["gateway"],
     )
@@ -141,6 +143,14 @@ def stack(engine: Engine, secrets: Secrets, tmp_path_factory: pytest.TempPathFac
     return engine
 
 
-def start_influx(engine: Engine) -> None:
-    """Debian's own. No Docker image of InfluxDB 2 comes as a Debian package."""
-    engine.start("influx", "cloudburst-tests/influx1", address=ADDRESSES["influx"])
+def start_influx(engine: Engine, secrets: Secrets) -> None:
+    """Debian's own, with the API of 2 in front. No Docker image of InfluxDB 2 comes as a Debian package."""
+    engine.start(
+        "influx",
+        "cloudburst-tests/influx1",
+        *("--user", "0"),  # there are no users of a swarm's secrets here
+        *("--env", "DOCKER_INFLUXDB_INIT_ADMIN_TOKEN_FILE=/run/secrets/influx-token"),
+        *("--env", "DOCKER_INFLUXDB_INIT_BUCKET=cloudburst"),
+        *secrets.operator(),
+        address=ADDRESSES["influx"],
+    )

@@ -64,6 +64,8 @@ def test_the_database_starts_as_it_says_yields_to_the_queue_and_is_unwell_when_i
             "--volume",
             f"{tmp_path / 'token'}:/run/secrets/influx-token:ro",
         ),
+        *("--env", "DOCKER_INFLUXDB_INIT_ADMIN_TOKEN_FILE=/run/secrets/influx-token"),
+        *("--env", "DOCKER_INFLUXDB_INIT_BUCKET=cloudburst"),
         *("--health-cmd", question, "--health-interval=1s", "--health-timeout=2s", "--health-retries=2"),
         address=30,
         arguments=(*said["Command"][1:], *said["Args"]),

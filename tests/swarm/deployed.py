@@ -38,7 +38,6 @@ def environ(farm: Farm, home: str) -> dict[str, str]:
         "CLOUDBURST_CA_CERT": str(certificates),
         "CLOUDBURST_APT_MIRROR": f"{farm.mirror.url}/{debian.main()}",
         "CLOUDBURST_IMAGE_INFLUX": images.INFLUX,
-        "CLOUDBURST_IMAGE_GATEWAY": images.GATEWAY,
         "CLOUDBURST_GRAFANA_REPLICAS": "0",
         "CLOUDBURST_LEASE_S": f"{LEASE_S:g}",
         "CLOUDBURST_GRACE_S": "20",

@@ -7,18 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloudburst.stack.swarm.images import source
 from tests.swarm import base, cache, registry
 
 if TYPE_CHECKING:
     from tests.swarm.machines import Farm, Machine
 
-ROOT = Path(__file__).resolve().parents[2]
 IMAGES = Path(__file__).parent / "images"
 BASE = "debian:bookworm-slim"
 REGISTRY = "registry:2.8.3"
 INFLUX = "cloudburst-tests/influx:1.6.7"
-GATEWAY = "cloudburst-tests/gateway:influx1"
 BUILT = {REGISTRY: IMAGES / "registry", INFLUX: IMAGES / "influx1"}
 
 
@@ -53,13 +50,6 @@ def provide(farm: Farm) -> None:
         made_from = cache.digest(context, base_image().name)
         made(name, made_from, lambda tag, context=context: build(builder(), _tar(context), tag))  # type: ignore[misc]
 
-    gateway, addition = source(ROOT, "gateway", {}), IMAGES / "gateway-influx1"
-
-    def build_gateway(tag: str) -> None:
-        build(builder(), gateway.context(), "cloudburst/gateway", "-f", gateway.dockerfile)
-        build(builder(), _tar(addition), tag)
-
-    made(GATEWAY, cache.digest(gateway.tag, addition, base_image().name), build_gateway)
     for machine in builders:
         machine.remove()
 
