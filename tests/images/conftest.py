@@ -93,6 +93,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Secrets:
     secrets.add("queue-password", PASSWORDS["worker"])
     secrets.add("influx-token", WRITE)
     secrets.add("operator-token", OPERATOR)
+    (secrets.folder / "operator-token").chmod(0o444)  # for two users
     secrets.add("builds.json", '{"CLOUDBURST_BUILD_COMPANY_TOKEN": "abc"}')
     return secrets
 
@@ -148,7 +149,6 @@ def start_influx(engine: Engine, secrets: Secrets) -> None:
     engine.start(
         "influx",
         "cloudburst-tests/influx1",
-        *("--user", "0"),  # there are no users of a swarm's secrets here
         *("--env", "DOCKER_INFLUXDB_INIT_ADMIN_TOKEN_FILE=/run/secrets/influx-token"),
         *("--env", "DOCKER_INFLUXDB_INIT_BUCKET=cloudburst"),
         *secrets.operator(),

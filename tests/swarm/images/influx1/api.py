@@ -211,6 +211,9 @@ class Answer(BaseHTTPRequestHandler):
         if not any(one["name"] == name and self._may("read", one) for one in self.state.kept["buckets"]):
             message = f'failed to initialize execute state: could not find bucket "{name}"'
             raise Refusal(404, "not found", message)
+        urllib.request.urlopen(
+            f"{self.state.influx1}/query?db={name}&q=SHOW+MEASUREMENTS+LIMIT+1", timeout=60
+        )
         return 200, FLUX
 
     def _delete(self) -> tuple[int, Any]:
