@@ -38,7 +38,8 @@ What to do with a stack, after its place or --name STACK:
   -d                   at DigitalOcean: destroy it. Elsewhere: stop it;
                        results stay, or go with --purge
   --dry-run            say what would be done, and do nothing
-  --logs SERVICE       what a service writes; -f goes on
+  --logs SERVICE       what a service writes; -f goes on; --node NODE:
+                       only there
   --scale NODE=SLOTS   let a node run so many jobs at a time
   --drain NODE         take a node out when its jobs have ended; --lost:
                        it will not come back. --undrain NODE: it stays

@@ -15,12 +15,16 @@ from typing import Any
 from cloudburst import names
 
 Panel = dict[str, Any]
+Steps = Sequence[tuple[float, str]]
 
 JOBS, STACK = ({"type": "influxdb", "uid": uid} for uid in ("cloudburst", "cloudburst-stack"))
 """The bucket with the points of jobs, and the one with what the stack measures of itself."""
 
 COLUMNS = 24
-NOTHING = "no data yet"
+NOTHING, UNKNOWN, NONE_KNOWN = "no data", "not known", "none known"
+"""What stands where a query found nothing. Grafana shows the same where it failed, beside a red mark in the
+panel's corner: so it has to be true then, too."""
+
 GREEN, YELLOW, RED, BLUE, GREY = "green", "yellow", "red", "blue", "text"
 
 ONE = "\"ensemble\" = '$ensemble'"
@@ -47,6 +51,12 @@ def query(text: str, *, table: bool = False, alias: str = "") -> dict[str, Any]:
     return made | ({"alias": alias} if alias else {})
 
 
+def thresholds(steps: Steps) -> dict[str, Any]:
+    """From which value on it has which colour. What is not known has Grafana's first, so it is grey."""
+    of_all = [(None, GREY), *steps]
+    return {"mode": "absolute", "steps": [{"value": value, "color": color} for value, color in of_all]}
+
+
 def panel(
     kind: str,
     title: str,
@@ -56,7 +66,7 @@ def panel(
     size: tuple[int, int],
     options: dict[str, Any],
     unit: str = "short",
-    steps: Sequence[tuple[float | None, str]] = ((None, GREEN),),
+    steps: Steps = ((0, GREEN),),
     **defaults: Any,
 ) -> Panel:
     """One panel; ``steps``: from which value on it has which colour; ``defaults`` hold for all its fields."""
@@ -73,10 +83,7 @@ def panel(
             "defaults": {
                 "unit": unit,
                 "noValue": NOTHING,
-                "thresholds": {
-                    "mode": "absolute",
-                    "steps": [{"value": value, "color": color} for value, color in steps],
-                },
+                "thresholds": thresholds(steps),
                 **defaults,
             },
             "overrides": custom,
@@ -260,7 +267,7 @@ def ensemble_panels() -> Iterator[Panel]:
         width=4,
         unit="s",
         decimals=0,
-        noValue="not known yet",
+        noValue=UNKNOWN,
     )
     yield stat(
         "Speed",
@@ -295,7 +302,7 @@ def ensemble_panels() -> Iterator[Panel]:
         'SELECT "jobs", "error" FROM (SELECT last("jobs") AS "jobs", last("error") AS "error" '
         f'FROM "{FAILURE}" WHERE {ONE} GROUP BY "fingerprint") WHERE "jobs" > 0 GROUP BY "fingerprint"',
         size=(12, 8),
-        noValue="no failures",
+        noValue=NONE_KNOWN,
         overrides=[
             named("fingerprint", custom__width=110),
             named("jobs", custom__width=90, color={"mode": "fixed", "fixedColor": RED}),
@@ -306,7 +313,7 @@ def ensemble_panels() -> Iterator[Panel]:
         "Failed jobs by fingerprint; the 20 most frequent ones, and all others together",
         query(course("jobs", measurement=FAILURE, where=ONE, by="fingerprint"), alias="$tag_fingerprint"),
         stacked=True,
-        noValue="no failures",
+        noValue=NONE_KNOWN,
         min=0,
     )
     yield panel(
@@ -352,11 +359,12 @@ def stack_panels() -> Iterator[Panel]:
     """The machines and services."""
     yield stat(
         "Workers",
-        "Workers that have reported themselves within a minute",
+        "Workers that have reported themselves within a minute. Not known: nothing was measured then, so "
+        "the observer does not run or does not reach the database",
         latest("workers", where="time > now() - 1m", measurement=QUEUE),
         width=3,
-        steps=[(None, RED), (1, GREEN)],
-        noValue="none, or no observer",
+        steps=[(0, RED), (1, GREEN)],
+        noValue=UNKNOWN,
     )
     yield stat(
         "Slots",
@@ -387,15 +395,12 @@ def stack_panels() -> Iterator[Panel]:
         'SELECT spread("leases_lost") AS "run again", spread("jobs_set_aside") AS "set aside" '
         f'FROM "{QUEUE}" WHERE $timeFilter',
         width=4,
-        steps=[(None, GREEN), (1, YELLOW)],
+        steps=[(0, GREEN), (1, YELLOW)],
         text_mode="value_and_name",
         overrides=[
             named(
                 "set aside",
-                thresholds={
-                    "mode": "absolute",
-                    "steps": [{"value": None, "color": GREEN}, {"value": 1, "color": RED}],
-                },
+                thresholds=thresholds([(0, GREEN), (1, RED)]),
             )
         ],
     )
@@ -405,7 +410,7 @@ def stack_panels() -> Iterator[Panel]:
         'SELECT 100 * last("memory_used_bytes") / last("memory_limit_bytes") AS "used" '
         f'FROM "{REDIS}" WHERE time > now() - 1m',
         width=2,
-        steps=[(None, GREEN), (70, YELLOW), (80, RED)],
+        steps=[(0, GREEN), (70, YELLOW), (80, RED)],
     )
     yield gauge(
         "Master's disk",
@@ -413,7 +418,7 @@ def stack_panels() -> Iterator[Panel]:
         f'SELECT 100 - 100 * last("free_bytes") / last("total_bytes") AS "used" FROM "{DISK}" '
         "WHERE time > now() - 1m",
         width=2,
-        steps=[(None, GREEN), (75, YELLOW), (85, RED)],
+        steps=[(0, GREEN), (75, YELLOW), (85, RED)],
     )
     yield chart(
         "Slots",

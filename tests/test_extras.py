@@ -80,6 +80,14 @@ def test_the_client_needs_few_packages() -> None:
     assert len(closure(PROJECT["dependencies"])) + 1 <= 15
 
 
+def test_what_takes_time_is_imported_when_it_is_needed() -> None:
+    code = (
+        "import sys; from cloudburst import Stack; print({'requests', 'pandas', 'pyarrow'} & {*sys.modules})"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"set()\n"
+
+
 def test_the_client_submits_watches_and_reads(client: Shell) -> None:
     submitted = client(
         "submit", "floods", "-p", "model", "-f", "worker.work", stdin='{"seed": 1}\n{"seed": 2}\n'

@@ -163,6 +163,19 @@ def test_colours_have_names_and_steps_go_up(panel: Any, dashboard: Any) -> None:
 
 
 @pytest.mark.parametrize(("panel", "dashboard"), PANELS)
+def test_what_stands_where_nothing_was_found_is_true_where_the_query_has_failed(
+    panel: Any, dashboard: Any
+) -> None:
+    fields = panel["fieldConfig"]
+
+    assert fields["defaults"]["noValue"] in {"no data", "not known", "none known"}
+    for scale in [fields["defaults"]["thresholds"], *found(fields["overrides"], "thresholds")]:
+        first, second = scale["steps"][:2]
+        assert first == {"value": None, "color": "text"}, "neither well nor ill"
+        assert second["value"] == 0
+
+
+@pytest.mark.parametrize(("panel", "dashboard"), PANELS)
 def test_what_is_said_of_a_column_is_said_of_one_that_a_query_gives(panel: Any, dashboard: Any) -> None:
     columns = set()
     for target in panel["targets"]:

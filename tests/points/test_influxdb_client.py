@@ -31,7 +31,46 @@ def test_it_finds_the_endpoint_well(client):
     assert client.ready().status == "ready"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        assert client.health().status == "pass"
+        health = client.health()
+    assert (health.name, health.status, health.version) == ("influxdb", "pass", client.version())
+
+
+def test_it_finds_the_bucket(client, running_endpoint):
+    api = client.buckets_api()
+    found = api.find_bucket_by_name(BUCKET)
+
+    assert api.find_buckets(org="cloudburst", limit=1, offset=0).buckets == [found]
+    assert list(api.find_buckets_iter(limit=1)) == [found]
+    assert found.name == BUCKET
+    assert api.find_bucket_by_id(found.id) == found
+    assert api.find_bucket_by_name("other") is None
+    assert api.find_buckets(offset=1).buckets == []
+    (org,) = client.organizations_api().find_organizations(org="cloudburst")
+    assert (org.name, org.id) == ("cloudburst", found.org_id)
+    client.write_api(write_options=SYNCHRONOUS).write(found.id, org=org.id, record="by_id v=1 1")
+    assert running_endpoint.values("by_id") == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "message"),
+    [
+        (lambda api, found: api.create_bucket(bucket_name="more"), 405, "which nothing changes"),
+        (lambda api, found: api.update_bucket(found), 405, "which nothing changes"),
+        (lambda api, found: api.delete_bucket(found), 405, "which nothing changes"),
+        (lambda api, found: api.find_bucket_by_id("0" * 16), 404, "bucket not found"),
+        (lambda api, found: api.find_buckets(org="other"), 404, 'this stack has "cloudburst" only'),
+    ],
+)
+def test_the_bucket_cannot_be_changed_and_others_are_not_there(client, change, status, message):
+    api = client.buckets_api()
+    found = api.find_bucket_by_name(BUCKET)
+
+    with pytest.raises(ApiException) as caught:
+        change(api, found)
+
+    assert caught.value.status == status
+    assert message in caught.value.message
+    assert api.find_bucket_by_id(found.id) == found
 
 
 def test_synchronous_writes_of_every_kind_of_record(client, running_endpoint):
@@ -95,9 +134,13 @@ def test_its_errors_carry_our_message(running_endpoint, token, bucket, line, sta
     assert (caught.value.status, caught.value.message) == (status, message)
 
 
-def test_a_flux_query_fails_with_what_to_do(client):
+def test_a_query_fails_in_one_sentence_with_what_to_do(client, running_endpoint):
     with pytest.raises(ApiException) as caught:
         client.query_api().query('from(bucket: "cloudburst") |> range(start: -1h)')
 
     assert caught.value.status == 501
-    assert "cloudburst results" in caught.value.message
+    for way in ("GET /cloudburst/points", "--docker, --hosts or -n", "answers both", "INFLUX_URL"):
+        assert way in caught.value.message
+    for method in ("GET", "POST"):
+        status, answer = running_endpoint.ask(method, "/query?db=cloudburst&q=SHOW+MEASUREMENTS")
+        assert (status, answer["message"], answer["error"]) == (501, *[caught.value.message] * 2)

@@ -63,6 +63,10 @@ def run(checkout: Path, *arguments: str) -> list[str]:
         (["--hosts", "root@m,root@a", "--dry-run"], ["up", "--hosts", "root@m,root@a", "--dry-run"]),
         (["--name", "swarm", "--logs", "queue", "-f"], ["logs", "--name", "swarm", "queue", "-f"]),
         (["--hosts", "m", "--scale", "a=4"], ["scale", "--hosts", "m", "a=4"]),
+        (
+            ["--hosts", "m", "--logs", "worker", "--node", "a"],
+            ["logs", "--hosts", "m", "worker", "--node", "a"],
+        ),
     ],
 )
 def test_flags_become_a_command_of_the_stack(checkout: Path, said: list[str], asked: list[str]) -> None:

@@ -131,6 +131,8 @@ def test_a_node_gets_the_slots_that_it_is_told(swarm: Deployed) -> None:
 
 def test_logs_of_a_service_are_shown(swarm: Deployed) -> None:
     assert "Ready to accept connections" in swarm.run("logs", "queue", "--tail", "500")
+    assert {line.partition(" | ")[0] for line in swarm.run("logs", "worker").splitlines()} == {"a", "b"}
+    assert {line[:4] for line in swarm.run("logs", "worker", "--node", "b").splitlines()} == {"b | "}
 
 
 def test_nobody_else_vouches_for_the_stack(swarm: Deployed) -> None:

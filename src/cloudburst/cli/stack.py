@@ -307,14 +307,15 @@ def scale(where: Where, nodes: tuple[str, ...]) -> None:
 @_which_stack
 @click.argument("service")
 @click.option("-f", "--follow", is_flag=True, help="Go on until interrupted.")
-@click.option("--tail", type=int, default=200, show_default=True, help="Begin with so many lines.")
-def logs(where: Where, service: str, follow: bool, tail: int) -> None:
-    """Print what a service of a swarm writes."""
+@click.option("--tail", type=click.IntRange(0), default=200, show_default=True, help="Lines to begin with.")
+@click.option("--node", default="", metavar="NODE", help="Only what it writes on that node.")
+def logs(where: Where, service: str, follow: bool, tail: int, node: str) -> None:
+    """Print what a service of a swarm writes, each line behind the name of its node, in the order of time."""
     if not where.swarm:
         raise ConfigError(
             f"logs of this machine's stack are in {config.stack_dir(os.environ, where.name)}/logs"
         )
-    swarm.logs(where.name, service, follow=follow, tail=tail)
+    swarm.logs(where.name, service, node, follow=follow, tail=tail)
 
 
 @click.command()

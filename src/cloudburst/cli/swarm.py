@@ -13,6 +13,7 @@ from cloudburst.console import Terminal, talking
 from cloudburst.errors import ConfigError
 from cloudburst.stack.swarm import deploy, leaving, removal, saving, scaling
 from cloudburst.stack.swarm.deploy import Deployed
+from cloudburst.stack.swarm.logs import Log, hostname
 from cloudburst.stack.swarm.runner import Say
 from cloudburst.stack.swarm.saving import Folder
 from cloudburst.stack.swarm.settings import STACK_NAMES, Kind, Wishes
@@ -65,14 +66,11 @@ def down(kind: Kind, stack: str, *, purge: bool) -> None:
     talk.print(f"stack {stack} is {what}")
 
 
-def logs(stack: str, service: str, *, follow: bool, tail: int) -> None:
+def logs(stack: str, service: str, node: str, *, follow: bool, tail: int) -> None:
     paths, settings = deploy.known(os.environ, stack)
     with deploy.reached(os.environ, paths, settings, lambda _line: None) as (runner, _hosts):
-        runner.follow(
-            runner.names[0],
-            removal.logs(stack, service, follow=follow, tail=tail),
-            Terminal(soft_wrap=True).print,
-        )
+        log = Log(runner, stack, service, Terminal(soft_wrap=True).print)
+        log.show(hostname(runner, stack, node) if node else "", follow=follow, tail=tail)
 
 
 def scale(stack: str, said: Sequence[str]) -> None:

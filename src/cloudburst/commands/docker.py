@@ -147,10 +147,23 @@ def tasks(services_: Collection[str]) -> Command:
     return Command(("docker", "service", "ps", "--no-trunc", "--format", "{{json .}}", *services_))
 
 
-def service_logs(service: str, *, follow: bool, tail: int) -> Command:
-    """Print what a service, or a task by its ID, has written: stdout and stderr as they were."""
-    words = ["--raw", "--tail", str(tail), *(["--follow"] if follow else [])]
-    return Command(("docker", "service", "logs", *words, service))
+def task_logs(task: str, *, tail: int) -> Command:
+    """Print what a task, by its ID, has written: stdout and stderr as they were."""
+    return Command(("docker", "service", "logs", "--raw", "--tail", str(tail), task))
+
+
+def service_logs(service: str, *, tail: int) -> Command:
+    """Print what a service has written, of each task the last lines: ``TIME TASK@NODE    | TEXT``."""
+    return Command((*_SERVICE_LOGS, "--tail", str(tail), service))
+
+
+def service_logs_from(service: str, since: str) -> Command:
+    """Go on printing what a service writes, and has written since that TIME; "": ever."""
+    words = ("--since", since) if since else ()
+    return Command((*_SERVICE_LOGS, "--follow", *words, service))
+
+
+_SERVICE_LOGS = ("docker", "service", "logs", "--timestamps", "--no-task-ids")
 
 
 def service_scale(service: str, replicas: int) -> Command:

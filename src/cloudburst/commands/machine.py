@@ -23,6 +23,16 @@ def start_docker() -> Command:
     return Command(("sh", "-s", "--", "start-docker"), stdin=_script("start_docker.sh"))
 
 
+def restart_docker() -> Command:
+    """End Docker and all containers, and start it again; return when it answers."""
+    return Command(("sh", "-s", "--", "restart-docker"), stdin=_script("start_docker.sh"))
+
+
+def await_port(port: int, wait_s: int) -> Command:
+    """Wait until nothing listens at that port; else print ``held N``: so many containers run."""
+    return Command(("sh", "-s", "--", str(port), str(wait_s)), stdin=_script("await_port.sh"))
+
+
 def write_file(path: str, contents: str, mode: int) -> Command:
     """Replace a file in one step; its directory is made."""
     script = 'umask 077; mkdir -p -m 755 "${1%/*}"; cat >"$1.new" && chmod "$2" "$1.new" && mv "$1.new" "$1"'

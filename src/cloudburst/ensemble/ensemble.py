@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cloudburst.ensemble import payloads
 from cloudburst.ensemble.connection import Connection
 from cloudburst.errors import EnsembleError
-from cloudburst.filestore.client import FileStore
 from cloudburst.model import (
     Account,
     EnsembleSpec,
@@ -21,6 +21,9 @@ from cloudburst.model import (
 )
 from cloudburst.results import Results
 from cloudburst.rqwire import workers
+
+if TYPE_CHECKING:
+    from cloudburst.filestore.client import FileStore
 
 BLOCK_S = 1.0
 """A read waits so long for new records before it looks whether there will be any."""
@@ -36,7 +39,7 @@ class Ensemble:
     Every method survives a Redis that is away for some seconds; QueueError when it stays away.
     """
 
-    def __init__(self, queue: Connection, files: FileStore, ensemble_id: str) -> None:
+    def __init__(self, queue: Connection, files: Callable[[], FileStore], ensemble_id: str) -> None:
         self._queue = queue
         self._files = files
         self.id = ensemble_id
@@ -130,7 +133,7 @@ class Ensemble:
         Raises EnsembleError when all jobs have ended, PayloadError and ConfigError when the payload would not
         run, and FileStoreError when it cannot be stored; nothing has changed then.
         """
-        digest = payloads.place(self._files, payload, self.status().function)
+        digest = payloads.place(self._files(), payload, self.status().function)
         upgrade = self._queue.ensembles.upgrade
         return self._queue.patiently(upgrade, self.id, digest, rerun_failed=rerun_failed)
 

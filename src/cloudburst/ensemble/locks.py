@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cloudburst import archive, names
 from cloudburst.ensemble.connection import Connection
 from cloudburst.errors import EnsembleError, PayloadError
-from cloudburst.filestore.client import FileStore
+
+if TYPE_CHECKING:
+    from cloudburst.filestore.client import FileStore
 
 _DIGEST = re.compile("[0-9a-f]{8,64}")
 

@@ -7,12 +7,14 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from cloudburst import archive, names
 from cloudburst.config import payload_settings
 from cloudburst.errors import PayloadError
-from cloudburst.filestore.client import FileStore
+
+if TYPE_CHECKING:
+    from cloudburst.filestore.client import FileStore
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloudburst import config, names
 from cloudburst.ensemble import locks, payloads, provenance, rules, submission
@@ -16,11 +16,13 @@ from cloudburst.ensemble.collecting import Collecting
 from cloudburst.ensemble.connection import Connection
 from cloudburst.ensemble.ensemble import Ensemble
 from cloudburst.errors import EnsembleError
-from cloudburst.filestore.client import FileStore
 from cloudburst.model import Audit, Endpoints, EnsembleSpec, JobDescription, Provenance, Repair, WorkerStatus
 from cloudburst.rqwire import jobs, output, seeds, workers
 from cloudburst.rqwire.jobs import KnownJob
 from cloudburst.rqwire.ledger import repair
+
+if TYPE_CHECKING:
+    from cloudburst.filestore.client import FileStore
 
 
 class Stack:
@@ -96,9 +98,9 @@ class Stack:
             digest = payloads.place(self._files, payload, function)
             spec = replace(spec, payload=digest)
         if not resume:
-            return Ensemble(queue, self._files, submission.submit(queue, spec, jobs))
+            return self._ensemble(submission.submit(queue, spec, jobs))
         submission.resume(queue, ensemble, spec, jobs)
-        return Ensemble(queue, self._files, ensemble)
+        return self._ensemble(ensemble)
 
     def post(self, payload: str | Path, as_name: str = names.PAYLOAD_NAME) -> str:
         """Store a payload, a directory or zip file, for the jobs that stock RQ enqueues; returns its digest.
@@ -118,7 +120,7 @@ class Stack:
     def ensembles(self) -> list[Ensemble]:
         """All ensembles of the stack, the latest first."""
         queue = self._queue
-        return [Ensemble(queue, self._files, ensemble) for ensemble in queue.patiently(queue.ensembles.ids)]
+        return [self._ensemble(ensemble) for ensemble in queue.patiently(queue.ensembles.ids)]
 
     def ensemble(self, name_or_id: str, *, incomplete: bool = False) -> Ensemble:
         """The ensemble with that id, else the latest with that name (EnsembleError if there is none).
@@ -126,9 +128,7 @@ class Stack:
         incomplete: of those with that name rather the latest that has not all its jobs, if there is one.
         """
         queue = self._queue
-        return Ensemble(
-            queue, self._files, queue.patiently(queue.ensembles.find, name_or_id, incomplete=incomplete)
-        )
+        return self._ensemble(queue.patiently(queue.ensembles.find, name_or_id, incomplete=incomplete))
 
     def audit(self) -> Audit:
         """Whether each job of each ensemble, and of stock RQ clients, is in one place or has one record.
@@ -204,12 +204,17 @@ class Stack:
         """The stack's file store."""
         return self._files
 
+    def _ensemble(self, ensemble: str) -> Ensemble:
+        return Ensemble(self._queue, lambda: self._files, ensemble)
+
     @cached_property
     def _queue(self) -> Connection:
         return Connection(self.endpoints.redis_url, ca_file=self.endpoints.ca_file)
 
     @cached_property
     def _files(self) -> FileStore:
+        from cloudburst.filestore.client import FileStore  # HTTP takes a quarter of the time of the others
+
         where = self.endpoints
         return FileStore(where.filestore_url, where.filestore_token, ca_file=where.ca_file)
 

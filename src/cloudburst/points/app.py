@@ -7,6 +7,8 @@
     401, 404 (organisation or bucket), 413, 503 as InfluxDB. ``precision`` ns, us, ms or s; gzip bodies.
 ``GET /ping``, ``/health``, ``/ready``
     That it is there; without a token.
+``GET /api/v2/buckets``, ``/api/v2/orgs``
+    What there is: ``buckets``.
 ``POST /api/v2/query`` and ``/query``
     501: no Flux, no InfluxQL.
 ``GET /cloudburst/points?measurement=M&tag=KEY=VALUE&start=NS&end=NS``
@@ -38,6 +40,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cloudburst import names
 from cloudburst.points import refusals
 from cloudburst.points.body import Bodies, as_text
+from cloudburst.points.buckets import Buckets
 from cloudburst.points.parse import PRECISIONS, TIME_LIMIT, parse
 from cloudburst.points.refusals import Refusal
 from cloudburst.points.store import Selection, Store
@@ -48,16 +51,26 @@ OPEN_PATHS = frozenset({"/ping", "/health", "/ready"})
 LINES_TOGETHER = 1000
 """Of an answer with points."""
 
+NO_QUERIES = (
+    "the local stack keeps points without InfluxDB and answers neither Flux nor InfluxQL: "
+    "GET /cloudburst/points?measurement=NAME reads them here; a swarm's InfluxDB answers both (./buildstack.sh "
+    "--docker, --hosts or -n), and INFLUX_URL, set before the start, makes a local stack use one"
+)
+
 VERSION = f"2.7.0+cloudburst.{names.VERSION}"
 """The version of InfluxDB whose write endpoint this one follows, marked as not being it."""
 
 
 def create_app(store: Store, token: str, *, org: str = names.ORG, bucket: str = names.BUCKET) -> Starlette:
     """The endpoint for everybody who has ``token``; what they write goes into ``store``."""
-    answers = Answers(store, org, bucket)
+    buckets = Buckets(org, bucket)
+    answers = Answers(store, buckets)
     return Starlette(
         routes=[
             Route("/api/v2/write", answers.write, methods=["POST"]),
+            Route("/api/v2/buckets", buckets.list, methods=["GET"]),
+            Route("/api/v2/buckets/{id}", buckets.one, methods=["GET"]),
+            Route("/api/v2/orgs", buckets.orgs, methods=["GET"]),
             Route("/api/v2/query", answers.query, methods=["POST"]),
             Route("/query", answers.query, methods=["GET", "POST"]),
             Route("/ping", answers.ping, methods=["GET"]),
@@ -94,18 +107,16 @@ class Authentication:
 class Answers:
     """One method for each kind of request."""
 
-    def __init__(self, store: Store, org: str, bucket: str) -> None:
+    def __init__(self, store: Store, buckets: Buckets) -> None:
         self._store = store
-        self._org = org
-        self._bucket = bucket
+        self._buckets = buckets
         self._bodies = Bodies()
         self._one_at_a_time = anyio.CapacityLimiter(1)
         self._started = datetime.now(UTC)
 
     async def write(self, request: Request) -> Response:
-        query = request.query_params
-        self._check_target(query.get("org") or query.get("orgID"), query.get("bucket"))
-        precision = query.get("precision") or "ns"
+        self._buckets.check(request)
+        precision = request.query_params.get("precision") or "ns"
         if precision not in PRECISIONS:
             raise Refusal(400, "invalid precision; valid precision units are ns, us, ms, and s")
         with self._bodies.reading(request) as body:
@@ -115,22 +126,13 @@ class Answers:
             raise Refusal(422, f"partial write: {next(iter(refused))} dropped={refused.total()}")
         return Response(status_code=204, headers={"X-Influxdb-Version": VERSION})
 
-    def _check_target(self, org: str | None, bucket: str | None) -> None:
-        if org and org != self._org:
-            raise Refusal(404, f'organization name "{org}" not found: this stack has "{self._org}" only')
-        if bucket != self._bucket:
-            raise Refusal(404, f'bucket "{bucket or ""}" not found: this stack has "{self._bucket}" only')
-
     def _store_lines(self, body: bytes, precision: str) -> Counter[str]:
         # Decoded here, one at a time: as text, a body with a rare letter in it takes four times the memory.
         return self._store.write(parse(as_text(body), precision=precision, now=time.time_ns()))
 
     async def query(self, request: Request) -> Response:
-        raise Refusal(
-            501,
-            "the local stack stores points without InfluxDB and answers no Flux or InfluxQL: read them with "
-            "'cloudburst results', or set INFLUX_URL to an InfluxDB of your own before starting the stack",
-        )
+        # What speaks to InfluxDB 1, such as Grafana for InfluxQL, reads another key.
+        return refusals.answer(501, NO_QUERIES, error=NO_QUERIES)
 
     async def ping(self, request: Request) -> Response:
         return Response(

@@ -66,7 +66,8 @@ def _malformed(request: Request, error: LineError) -> Response:
 def _no_such_address(request: Request, error: HTTPException) -> Response:
     return answer(
         error.status_code,
-        f"{request.method} {request.url.path}: the local stack serves InfluxDB's write endpoint only",
+        f"{request.method} {request.url.path}: of InfluxDB, the local stack has writing points and looking "
+        "up its bucket, which nothing changes",
         error.headers,
     )
 

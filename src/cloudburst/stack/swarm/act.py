@@ -10,7 +10,7 @@ from cloudburst.errors import CloudburstError, StackError
 from cloudburst.stack.swarm import machines
 from cloudburst.stack.swarm.images import FIRST, Source
 from cloudburst.stack.swarm.plan import MachinePlan, Plan, Wanted
-from cloudburst.stack.swarm.runner import Runner
+from cloudburst.stack.swarm.runner import SHORT_S, Runner
 
 INSTALL_S = 1800.0
 BUILD_S = 3600.0
@@ -20,6 +20,11 @@ BUILDS = 3
 """Images built at a time: much of each is waiting for a mirror."""
 
 SWARM_PORT = 2377
+
+GOSSIP_PORT = 7946
+"""At which Docker listens to the other nodes. After it has left a swarm it may go on doing so."""
+
+RELEASED_S = 30
 
 
 class Act:
@@ -82,6 +87,7 @@ class Act:
         host, run = steps.machine.host, self._runner
         if steps.swarm:
             with run.step(host, "starting a swarm"):
+                free_port(run, host)
                 run.do(host, docker.swarm_init(steps.machine.address, self._pool))
             node = run.ask(host, docker.node_id(), f"(node {host})")
             run.do(host, docker.node_labels(node, {docker.BEGUN_LABEL: self._wanted.stack}))
@@ -100,6 +106,7 @@ class Act:
             manager = self._wanted.machines[0].address
             manager = f"[{manager}]:{SWARM_PORT}" if ":" in manager else f"{manager}:{SWARM_PORT}"
             with run.step(host, "joining the swarm"):
+                free_port(run, host)
                 run.do(host, docker.swarm_join(token, steps.machine.address, manager))
         self._label(steps)
 
@@ -163,6 +170,23 @@ class Act:
         name = machines.registry_name(self._wanted.stack)
         digest = run.ask(self._master, docker.registry_digest(name, reference), unknown).strip()
         return digest if run.dry else f"{self._wanted.repositories}{source.image}@{digest}"
+
+
+def free_port(runner: Runner, host: str, port: int = GOSSIP_PORT, wait_s: int = RELEASED_S) -> None:
+    """Wait until Docker has let go of the last swarm's port; start it again if it does not, and runs nothing.
+
+    Else the machine would become a node whose containers cannot start. Raises StackError.
+    """
+    held = runner.ask(host, machine.await_port(port, wait_s), "", wait_s + SHORT_S)
+    if held == "held 0":
+        with runner.step(host, f"restarting Docker, since port {port} is still in use after another swarm"):
+            runner.do(host, machine.restart_docker())
+        held = runner.ask(host, machine.await_port(port, wait_s), "", wait_s + SHORT_S)
+    if held:
+        raise StackError(
+            f"{host}: port {port}, which Docker Swarm needs, is in use there. If this machine was in another "
+            "swarm, restart Docker on it (that ends its containers); then deploy again"
+        )
 
 
 def clean_up(runner: Runner, master: str, steps: Plan) -> None:

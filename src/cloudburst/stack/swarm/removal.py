@@ -10,10 +10,10 @@ from shutil import rmtree
 
 from cloudburst.commands import docker, firewall, machine
 from cloudburst.commands.command import Command
-from cloudburst.errors import CloudburstError, CommandError, ConfigError, StackError
+from cloudburst.errors import CloudburstError, CommandError, StackError
 from cloudburst.stack.lock import held
 from cloudburst.stack.refusals import explained
-from cloudburst.stack.swarm import compose, deploy, machines
+from cloudburst.stack.swarm import deploy, machines
 from cloudburst.stack.swarm.facts import MachineFacts
 from cloudburst.stack.swarm.runner import Runner, Say
 
@@ -67,13 +67,6 @@ def down(environ: Mapping[str, str], stack: str, say: Say, *, purge: bool) -> Re
     if purge:
         rmtree(paths.root)
     return Removed(left)
-
-
-def logs(stack: str, service: str, *, follow: bool, tail: int) -> Command:
-    """Print a service's log. Raises ConfigError for a service that there is not."""
-    if service not in compose.SERVICES:
-        raise ConfigError(f"--logs: {service!r} is not a service; these are: {', '.join(compose.SERVICES)}")
-    return docker.service_logs(f"{stack}_{service}", follow=follow, tail=tail)
 
 
 def _services(runner: Runner, master: str, stack: str) -> None:

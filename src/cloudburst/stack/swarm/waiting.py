@@ -166,7 +166,7 @@ def _log(runner: Runner, master: str, task: str) -> str:
     """The last lines of a task that has ended, each on a line of its own."""
     with contextlib.suppress(CommandError):  # its container is gone, or its node
         lines: list[str] = []
-        runner.follow(master, docker.service_logs(task, follow=False, tail=5), lines.append, ASK_S)
+        runner.follow(master, docker.task_logs(task, tail=5), lines.append, ASK_S)
         return "".join(f"\n    {line}" for line in lines[-5:])
     return ""
 
