@@ -54,7 +54,8 @@ LINES_TOGETHER = 1000
 NO_QUERIES = (
     "the local stack keeps points without InfluxDB and answers neither Flux nor InfluxQL: "
     "GET /cloudburst/points?measurement=NAME reads them here; a swarm's InfluxDB answers both "
-    "(./buildstack.sh --docker, --hosts or -n), and INFLUX_URL, set before the start, makes a local stack use one"
+    "(./buildstack.sh --docker, --hosts or -n), and INFLUX_URL, set before the start, makes a local "
+    "stack use one"
 )
 
 VERSION = f"2.7.0+cloudburst.{names.VERSION}"
