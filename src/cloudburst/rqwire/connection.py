@@ -169,7 +169,7 @@ def explained(url: str, ca_file: str = "") -> Iterator[None]:
             raise Distrusted(f"Redis at {shown(url)}: {wrong}") from error
         raise QueueError(
             f"Redis at {shown(url)} does not answer ({error}): is the stack running? "
-            "./buildstack.sh --local --status shows it, ./buildstack.sh --local starts it"
+            "./buildstack.sh --local --status shows this machine's, --name NAME --status another"
         ) from error
     except redis.ResponseError as error:
         if full := _full(error):
