@@ -120,8 +120,8 @@ class Connection:
                 raise FileStoreError(f"the file store at {self._where}: {wrong}") from error
             raise Unreachable(
                 f"the file store at {self._where} does not answer ({_reason(error)}): is the stack running? "
-                "./buildstack.sh --local --status shows this machine's, --name NAME --status another; a worker's "
-                "is at FILE_HOST and FILE_HOST_PORT"
+                "./buildstack.sh --local --status shows this machine's, --name NAME --status another; "
+                "a worker's is at FILE_HOST and FILE_HOST_PORT"
             ) from error
         except requests.RequestException as error:
             raise FileStoreError(f"{self._where}: not the address of a file store ({error})") from error
