@@ -230,6 +230,9 @@ class WorkerConfig:
     """Environments and payloads that are not in use go, those first that were used least recently, if all
     together take more than so many gigabytes (10**9 bytes) on the disk."""
 
+    series_limit: int = 100_000
+    """Series of points that the jobs of an ensemble may write; 0: any number."""
+
     observe: bool = False
     """Write points about the node, for the stack's dashboard."""
     observe_s: float = 10.0
@@ -270,6 +273,7 @@ class WorkerConfig:
             ca_file=environ.get("CLOUDBURST_CA_FILE", ""),
             executor_uids=uids(environ, "CLOUDBURST_EXECUTOR_UIDS"),
             environments_gb=number(environ, "CLOUDBURST_ENVIRONMENTS_GB", 20.0),
+            series_limit=integer(environ, "CLOUDBURST_SERIES_LIMIT", 100_000),
             observe=flag(environ, "CLOUDBURST_OBSERVE"),
             observe_s=number(environ, "CLOUDBURST_OBSERVE_S", 10.0),
             stack_bucket=environ.get("CLOUDBURST_STACK_BUCKET") or names.BUCKET_STACK,

@@ -12,18 +12,19 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from cloudburst.errors import PointsError
+from cloudburst.errors import PointsError, QueueError
 from cloudburst.model import PointsWaiting
 from cloudburst.points.batch import BATCH_BYTES, first_batch, sift
 from cloudburst.points.database import Away, Database, Login
 from cloudburst.points.drain import Drain
 from cloudburst.points.parse import whole_lines
+from cloudburst.points.series import Refused, SeriesLimit
 from cloudburst.points.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ class Answer:
     """Why they were rejected, in the database's words."""
     refused_summary: str = ""
     """Why its summary was rejected, of which the state says nothing."""
+    left_out: str = ""
+    """Why some of its points were left out, of which the state says nothing either."""
 
 
 class _Part(NamedTuple):
@@ -71,13 +74,15 @@ class _Part(NamedTuple):
 class _Submission:
     """Lines that share a token, and what has become of them so far."""
 
-    def __init__(self, pieces: Iterable[bytes], token: str, summary: bytes) -> None:
+    def __init__(self, pieces: Iterable[bytes], token: str, summary: bytes, ensemble: str) -> None:
         self.token = token
+        self.ensemble = ensemble
         self.parts = self._parts(pieces, summary)
         """Its lines, in order; the submission is decided with the last."""
         self.state: State = "acknowledged"
         self.message = ""
         self.refused_summary = ""
+        self.left_out = ""
 
     def _parts(self, pieces: Iterable[bytes], summary: bytes) -> Iterator[_Part]:
         part = None
@@ -109,14 +114,17 @@ class PointWriter:
         spool_dir: Path,
         *,
         called: Callable[[], None],
+        series: SeriesLimit | None = None,
         patience_s: float = PATIENCE_S,
         spool_limit_bytes: int = SPOOL_LIMIT_BYTES,
     ) -> None:
         """``called`` is called, from a thread, when ``poll`` has something to say.
 
-        What an earlier writer left in ``spool_dir`` is delivered first.
+        What an earlier writer left in ``spool_dir`` is delivered first. ``series``: what keeps ensembles from
+        having too many; None: nothing does.
         """
         self._called = called
+        self._series = series
         self._patience_s = patience_s
         self._waiting: deque[_Submission] = deque()
         self._answers: deque[Answer] = deque()
@@ -132,16 +140,18 @@ class PointWriter:
         self._thread = threading.Thread(target=self._run, name="points", daemon=True)
         self._thread.start()
 
-    def submit(self, pieces: Iterable[bytes], token: str, *, summary: bytes = b"") -> None:
+    def submit(
+        self, pieces: Iterable[bytes], token: str, *, summary: bytes = b"", ensemble: str = ""
+    ) -> None:
         """Hand over line protocol, every line with its time in ns; ``token`` comes back with the answer.
 
         ``pieces`` are of whole lines, and are taken as they are written, from a thread. ``summary`` is a line
-        that may be refused without harm. There must be something.
+        that may be refused without harm. There must be something. ``ensemble``: whose series they are.
         """
         with self._changed:
             if self._closing:
                 raise PointsError("points cannot be written any more: the worker is stopping")
-            self._waiting.append(_Submission(pieces, token, summary))
+            self._waiting.append(_Submission(pieces, token, summary, ensemble))
             self._changed.notify()
 
     def poll(self) -> list[Answer]:
@@ -172,6 +182,8 @@ class PointWriter:
 
     def _run(self) -> None:
         while parts := self._take():
+            if self._series is not None:
+                parts = self._sift(parts, self._series)
             while parts:
                 try:
                     self._deliver(parts)
@@ -216,6 +228,26 @@ class PointWriter:
             self._called()
             return None
 
+    def _sift(self, parts: deque[_Part], series: SeriesLimit) -> deque[_Part]:
+        """Parts without the lines of series that are too many; none if that cannot be known before the end.
+
+        While Redis is away all wait: none of these jobs could be recorded.
+        """
+        lots: dict[str, list[bytes]] = {}
+        for part in parts:
+            if part.of.ensemble and not part.summary:
+                lots.setdefault(part.of.ensemble, []).append(part.lines)
+        lines = {ensemble: b"".join(lot) for ensemble, lot in lots.items()}
+        while True:
+            try:
+                refused = series.refused(lines)
+                break
+            except QueueError as error:
+                log.debug("points: %s", error)
+                if not self._wait_for_room():
+                    return deque()
+        return deque(_without(part, refused) for part in parts) if refused else parts
+
     def _deliver(self, parts: deque[_Part]) -> None:
         """Write parts, or else spool them; those for which neither was possible stay in ``parts``."""
         if not self._spool:
@@ -234,6 +266,8 @@ class PointWriter:
 
     def _write_patiently(self, lines: bytes) -> None:
         """Write lines. Raises Malformed, or Away if the database is away for longer than a moment."""
+        if not lines:  # all of them were left out
+            return None
         give_up_at = 0.0
         pause_s = FIRST_PAUSE_S
         while True:
@@ -254,7 +288,8 @@ class PointWriter:
         if not self._spool.has_room(len(lines)):
             return self._no_room(f"the spool is full ({self._spool})")
         try:
-            self._spool.add(lines)
+            if lines:
+                self._spool.add(lines)
         except OSError as error:
             return self._no_room(f"they cannot be kept on disk ({error.strerror})")
         self._jobs_wait = False
@@ -277,7 +312,11 @@ class PointWriter:
             submission.decide(part, state, message)
             if part.last:
                 answer = Answer(
-                    submission.token, submission.state, submission.message, submission.refused_summary
+                    submission.token,
+                    submission.state,
+                    submission.message,
+                    submission.refused_summary,
+                    submission.left_out,
                 )
                 self._answers.append(answer)
                 answered = True
@@ -295,6 +334,17 @@ class PointWriter:
         with self._changed:
             self._roomier = True
             self._changed.notify()
+
+
+def _without(part: _Part, refused: Mapping[str, Refused]) -> _Part:
+    """What may be written of a part."""
+    beyond = refused.get(part.of.ensemble)
+    if beyond is None or part.summary:
+        return part
+    left = beyond.without(part.lines)
+    if left != part.lines:
+        part.of.left_out = beyond.why
+    return part._replace(lines=left)
 
 
 def _cut(lines: bytes) -> Iterator[bytes]:
@@ -320,9 +370,10 @@ def open_writer(
     spool_dir: Path,
     *,
     called: Callable[[], None],
+    series: SeriesLimit | None = None,
     spool_limit_bytes: int = SPOOL_LIMIT_BYTES,
 ) -> PointWriter | None:
     """A writer, unless no database is configured."""
     if not login.url:
         return None
-    return PointWriter(login, spool_dir, called=called, spool_limit_bytes=spool_limit_bytes)
+    return PointWriter(login, spool_dir, called=called, series=series, spool_limit_bytes=spool_limit_bytes)

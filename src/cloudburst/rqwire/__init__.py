@@ -14,6 +14,7 @@ Every change of a job's state is one small Lua script on the stock keys (``lua/`
 ``upgrade``     jobs of an ensemble that have not started are to run on another payload
 ``open``        which ensembles have jobs waiting, and for which payloads
 ``seal``        an ensemble has all its jobs
+``series``      series of points are counted to an ensemble, up to a limit
 ``warn``        a warning is kept with an ensemble
 ``withdraw``    ids of closed jobs leave the queue list, so that its length tells the truth
 ``build_*``     who builds an environment or a lock (``builds.py``)

@@ -58,7 +58,11 @@ _ORDERS = "&rq:pubsub:*"
 _RULES: dict[Role, tuple[str, ...]] = {
     # SCAN, for the audit: it shows the names of keys, not what is in them.
     "client": (*_ENSEMBLES, "~cb:ensembles", *_FAREWELL, _ORDERS, *_WRITER, "+scan", "+publish"),
-    "worker": (*_ENSEMBLES, *_WORKERS, _ORDERS, *_WRITER, "+subscribe", "+unsubscribe"),
+    # PFADD and PFCOUNT: about how many values the tags of an ensemble's points have.
+    "worker": (
+        *(*_ENSEMBLES, *_WORKERS, _ORDERS, *_WRITER),
+        *("+subscribe", "+unsubscribe", "+pfadd", "+pfcount"),
+    ),
     "dash": ("~rq:*", *_READER),
     "observer": ("~rq:*", "~cb:*", *_READER),
     # Writes hashes only: its own, and the wishes for nodes, with the script that operators use.

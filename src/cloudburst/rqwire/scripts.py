@@ -34,6 +34,7 @@ PARTS = {
     "build_take": ("anyway",),
     "build_change": ("anyway",),
     "node_wish": ("anyway",),
+    "series": ("anyway",),
     "repair_job": ("stock",),
     "open": ("past",),
     "upgrade": ("past",),

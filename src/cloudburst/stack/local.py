@@ -36,7 +36,13 @@ FOREIGN = ("CLOUDBURST_", "REDIS_", "FILE_HOST", "INFLUX_", "RQ_DASHBOARD_")
 OF_ANOTHER_PYTHON = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONPLATLIBDIR", "PYTHONUSERBASE")
 """Variables that would have services start with other people's packages, or not at all."""
 
-TUNING = ("CLOUDBURST_LEASE_S", "CLOUDBURST_GRACE_S", "CLOUDBURST_NODE", "CLOUDBURST_JOB_VARIABLES")
+TUNING = (
+    "CLOUDBURST_LEASE_S",
+    "CLOUDBURST_GRACE_S",
+    "CLOUDBURST_NODE",
+    "CLOUDBURST_JOB_VARIABLES",
+    "CLOUDBURST_SERIES_LIMIT",
+)
 """Those of them that are meant for the worker."""
 
 

@@ -69,7 +69,8 @@ class Recorder:
             size = len(summary) + (points.size if points else 0)
             self._unwritten[token] = outcome, size
             self._unwritten_bytes += size
-            self._points.submit(points.pieces() if points else (), token, summary=summary)
+            pieces = points.pieces() if points else ()
+            self._points.submit(pieces, token, summary=summary, ensemble=claim.ensemble)
             return
         if points:
             points.close()
@@ -95,6 +96,7 @@ class Recorder:
             if answer.refused_summary and outcome.claim.ensemble:
                 text = f"returned numbers are missing in the measurement result: {answer.refused_summary}"
                 self._warn(outcome.claim.ensemble, "summary", text)
+            self._warn(outcome.claim.ensemble, "series", answer.left_out)
             self._outcomes.append(
                 _refused(outcome, answer.message) if answer.state == "rejected" else outcome
             )

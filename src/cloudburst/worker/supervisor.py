@@ -26,6 +26,7 @@ import redis
 from cloudburst.config import WorkerConfig
 from cloudburst.errors import ConfigError, QueueError
 from cloudburst.points.database import Login
+from cloudburst.points.series import SeriesLimit
 from cloudburst.points.writer import open_writer
 from cloudburst.rqwire import connection, nodes, output, workers
 from cloudburst.rqwire.builds import Builds
@@ -33,6 +34,7 @@ from cloudburst.rqwire.ensembles import Ensembles
 from cloudburst.rqwire.leases import Claim, Leases
 from cloudburst.rqwire.orders import Order
 from cloudburst.rqwire.scripts import Scripts
+from cloudburst.rqwire.series import SeriesCounts
 from cloudburst.worker.orders import Orders
 from cloudburst.worker.placing import Placing
 from cloudburst.worker.process import ExecutorProcess
@@ -90,7 +92,11 @@ class Worker:
         database = Login(
             config.influx_url, config.influx_token, config.influx_org, config.influx_bucket, config.ca_file
         )
-        self._points = open_writer(database, config.state_dir / "spool", called=self._wake.call)
+        limit = config.series_limit
+        series = SeriesLimit(SeriesCounts(self._redis, limit)) if limit else None
+        self._points = open_writer(
+            database, config.state_dir / "spool", called=self._wake.call, series=series
+        )
         self._recorder = Recorder(self._points)
         builds = Builds(self._redis, config.node, config.lease_s)
         self._provisioner = Provisioner(config, environ, builds, called=self._wake.call, note=self._note)

@@ -222,7 +222,8 @@ local function load_job(id) return load(id, JOB_FIELDS) end
 -- Writing
 
 local TYPES = {HSET = 'hash', HDEL = 'hash', HSETNX = 'hash', ZADD = 'zset', ZREM = 'zset', ZREMRANGEBYSCORE = 'zset',
-  LPUSH = 'list', RPUSH = 'list', LTRIM = 'list', SADD = 'set', SREM = 'set', XADD = 'stream', XDEL = 'stream'}
+  LPUSH = 'list', RPUSH = 'list', LTRIM = 'list', SADD = 'set', SREM = 'set', PFADD = 'string',
+  XADD = 'stream', XDEL = 'stream'}
 
 -- What is to be written: records first, then single commands in their order, then what many jobs of one call write
 -- into the same keys (sorted sets, lists), then the counters.
