@@ -9,7 +9,10 @@ from __future__ import annotations
 from cloudburst import names
 from cloudburst.commands.command import Command
 
-_AS_OPERATOR = 'INFLUX_TOKEN=$(cat /run/secrets/influx-token) exec influx bucket "$@"'
+_AS_OPERATOR = (
+    "INFLUX_HOST=http://localhost:8086 INFLUX_TOKEN=$(cat /run/secrets/influx-token) "
+    'exec influx bucket "$@"'  # whatever server the set-up has left in its configuration
+)
 
 
 def buckets(container: str) -> Command:
