@@ -1,4 +1,8 @@
-"""Debian's InfluxDB 1.6 as a process of a test; an nginx in front of it takes what clients of 2.x write."""
+"""Debian's InfluxDB 1.6 as a process of a test; an nginx in front of it takes what clients of 2.x write.
+
+If CLOUDBURST_TEST_INFLUXD names the program of an InfluxDB 2, it is that one, with the compose file's
+settings: InfluxQL is asked with a token that may only read, and nginx adds the operator's for the rest.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,9 @@ from tests.conftest import free_port
 from tests.wait import wait_until
 
 COMPOSE = Path(__file__).resolve().parents[1] / "stack" / "docker-compose.yml"
+
+REAL = os.environ.get("CLOUDBURST_TEST_INFLUXD", "")
+OPERATOR = "Operator-Token_3"
 
 DATABASE = names.BUCKET
 STACK_DATABASE = names.BUCKET_STACK
@@ -42,6 +49,7 @@ store-enabled = false
 """
 
 # The one thing that 1.6 lacks of 2.x for clients that write: the path, and the name of the database.
+_WRITE = "/api/v2/write?org=cloudburst" if REAL else "/write?db=$arg_bucket&precision=n?"
 _GATEWAY = """
 daemon off;
 user root root; # the test's directories are closed to others
@@ -51,6 +59,7 @@ events {{}}
 http {{
     access_log off;
     client_max_body_size 0;
+    proxy_set_header Authorization "Token {operator}";
     client_body_temp_path {directory}/body;
     proxy_temp_path {directory}/proxy;
     fastcgi_temp_path {directory}/fastcgi;
@@ -59,7 +68,7 @@ http {{
     server {{
         listen 127.0.0.1:{gateway};
         location = /api/v2/write {{
-            rewrite ^ /write?db=$arg_bucket&precision=n? break;
+            rewrite ^ {write} break;
             proxy_pass http://127.0.0.1:{port};
         }}
         location / {{
@@ -70,11 +79,36 @@ http {{
 """
 
 
-def setting(name: str) -> str:
-    """What the compose file tells InfluxDB."""
-    found = re.search(rf'^      {name}: "?([^"\n]+)', COMPOSE.read_text(), re.MULTILINE)
-    assert found, name
-    return found[1]
+def settings() -> dict[str, str]:
+    """All that the compose file tells the program of InfluxDB."""
+    found = re.findall(r'^      ((?:INFLUXD_|GOMEM)\w+): "?([^"\n#]+)', COMPOSE.read_text(), re.MULTILINE)
+    return {name: re.sub(r"^\$\{.*:-(.*)\}$", r"\1", value.strip()) for name, value in found}
+
+
+def real(directory: Path, port: int) -> list[str]:
+    """The command line of an InfluxDB 2."""
+    paths = [f"--{name}-path={directory}/{name}" for name in ("bolt", "engine", "sqlite")]
+    return [REAL, f"--http-bind-address=127.0.0.1:{port}", *paths]
+
+
+def ask(url: str, method: str, path: str, **options: Any) -> Any:
+    """What InfluxDB 2 answers its operator: JSON, None where it is empty; a refusal fails the test."""
+    headers = {"Authorization": f"Token {OPERATOR}"}
+    answer = requests.request(method, f"{url}/api/v2/{path}", headers=headers, timeout=30, **options)
+    assert answer.ok, answer.text
+    return answer.json() if answer.content else None
+
+
+def set_up(url: str) -> None:
+    """As its image does when it is new."""
+    if ask(url, "GET", "setup")["allowed"]:
+        said = {"username": "cloudburst", "password": "password", "org": names.ORG, "bucket": names.BUCKET}
+        ask(url, "POST", "setup", json=said | {"token": OPERATOR})
+
+
+def make(url: str, bucket: str) -> None:
+    org = ask(url, "GET", "buckets")["buckets"][0]["orgID"]
+    ask(url, "POST", "buckets", json={"orgID": org, "name": bucket, "retentionRules": []})
 
 
 class Influx:
@@ -85,18 +119,46 @@ class Influx:
         self._port, rpc, gateway = free_port(), free_port(), free_port()
         self.url = f"http://127.0.0.1:{gateway}"
         values = {"directory": directory, "port": self._port, "rpc": rpc, "gateway": gateway}
-        values["buckets"] = setting("INFLUXD_INFLUXQL_MAX_SELECT_BUCKETS")
+        values["buckets"] = settings()["INFLUXD_INFLUXQL_MAX_SELECT_BUCKETS"]
+        values |= {"write": _WRITE, "operator": OPERATOR}
         (directory / "influxdb.conf").write_text(_SETTINGS.format(**values))
         (directory / "nginx.conf").write_text(_GATEWAY.format(**values))
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._reader = ""
 
     def start(self) -> None:
-        self._run(program("influxd"), "-config", str(self._directory / "influxdb.conf"))
+        if REAL:
+            self._run(*real(self._directory, self._port))
+        else:
+            self._run(program("influxd"), "-config", str(self._directory / "influxdb.conf"))
         if len(self._processes) == 1:
             self._run(program("nginx"), "-c", str(self._directory / "nginx.conf"))
         wait_until(self._answers, 20, "InfluxDB to answer")
-        self.query(f"CREATE DATABASE {DATABASE}")
-        self.query(f"CREATE DATABASE {STACK_DATABASE}")
+        if not REAL:
+            self.query(f"CREATE DATABASE {DATABASE}")
+            self.query(f"CREATE DATABASE {STACK_DATABASE}")
+        elif not self._reader:
+            set_up(self.url)
+            make(self.url, STACK_DATABASE)
+            org = ask(self.url, "GET", "buckets")["buckets"][0]["orgID"]
+            may = [{"action": "read", "resource": {"type": "buckets", "orgID": org}}]
+            made = ask(self.url, "POST", "authorizations", json={"orgID": org, "permissions": may})
+            self._reader = made["token"]
+
+    def span(self, shard_s: int) -> None:
+        """Have shard groups of so many seconds in the bucket of jobs."""
+        if REAL:
+            (bucket,) = ask(self.url, "GET", f"buckets?name={DATABASE}")["buckets"]
+            rule = {"type": "expire", "everySeconds": 0, "shardGroupDurationSeconds": shard_s}
+            ask(self.url, "PATCH", f"buckets/{bucket['id']}", json={"retentionRules": [rule]})
+        else:
+            policy = f'"autogen" ON "{DATABASE}" DURATION INF REPLICATION 1 SHARD DURATION {shard_s}s'
+            self.query(f"ALTER RETENTION POLICY {policy}")
+
+    @property
+    def shards(self) -> int:
+        """How many there are, of all buckets."""
+        return len(list(self._directory.glob("**/data/*/autogen/*")))
 
     def stop(self) -> None:
         for process in reversed(self._processes):
@@ -110,9 +172,11 @@ class Influx:
         Without a ``database``: in the one that has what the stack measures, if that is asked for.
         """
         database = database or (STACK_DATABASE if 'FROM "cloudburst_' in text else DATABASE)
-        answer = requests.post(f"{self.url}/query", {"db": database, "q": text, "epoch": "ms"}, timeout=30)
+        url, asked = f"http://127.0.0.1:{self._port}/query", {"db": database, "q": text, "epoch": "ms"}
+        token = self._reader if text.startswith(("SELECT", "SHOW")) else OPERATOR
+        answer = requests.post(url, asked, headers={"Authorization": f"Token {token}"}, timeout=30)
         assert answer.status_code == 200, f"{text}: {answer.text}"
-        (result,) = answer.json()["results"]
+        (result,) = answer.json().get("results", [{}])  # 2.x has none for a change
         assert "error" not in result, f"{text}: {result['error']}"
         return result.get("series", [])
 
@@ -126,7 +190,8 @@ class Influx:
 
     def _run(self, *argv: str) -> None:
         with (self._directory / "log").open("ab") as log:
-            self._processes.append(subprocess.Popen(argv, stdout=log, stderr=log))
+            environ = os.environ | settings()
+            self._processes.append(subprocess.Popen(argv, env=environ, stdout=log, stderr=log))
 
     def _answers(self) -> bool:
         try:

@@ -15,12 +15,10 @@ import requests
 
 from cloudburst import names
 from tests.conftest import free_port
-from tests.influx import Influx
+from tests.influx import OPERATOR, REAL, Influx, ask, make, real, set_up, settings
 from tests.wait import wait_until
 
 API = Path(__file__).parent / "swarm/images/influx1/api.py"
-OPERATOR = "Operator-Token_3"
-REAL = os.environ.get("CLOUDBURST_TEST_INFLUXD", "")
 
 
 class Influx2:
@@ -46,18 +44,16 @@ class Influx2:
             "DOCKER_INFLUXDB_INIT_ADMIN_TOKEN_FILE": str(token),
             "DOCKER_INFLUXDB_INIT_BUCKET": names.BUCKET,
         }
-        argv = [REAL, "--http-bind-address", f"127.0.0.1:{self.port}", "--hardening-enabled"]
-        for name in ("bolt", "engine", "sqlite"):
-            argv += [f"--{name}-path", f"{self.directory}/{name}"]
+        environ = os.environ | settings() | image
+        argv = real(self.directory, self.port)
         if self._influx1:
             state = str(self.directory / "api.json")
             argv = [sys.executable, str(API), str(self.port), self._influx1.url, state]
         with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(argv, env=os.environ | image, stdout=log, stderr=log)
+            self._process = subprocess.Popen(argv, env=environ, stdout=log, stderr=log)
         wait_until(self._answers, 20, "InfluxDB to answer")
-        said = {"username": "cloudburst", "password": "password", "org": names.ORG}
-        if REAL and requests.get(f"{self.url}/api/v2/setup", timeout=10).json()["allowed"]:
-            self.ask("POST", "setup", json=said | {"bucket": names.BUCKET, "token": OPERATOR})
+        if REAL:
+            set_up(self.url)
 
     def restart(self) -> None:
         self._end()
@@ -74,15 +70,10 @@ class Influx2:
             self._process.wait(20)
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
-        """The answer's JSON, None where it is empty; a refusal fails the test."""
-        headers = {"Authorization": f"Token {OPERATOR}"}
-        answer = requests.request(method, f"{self.url}/api/v2/{path}", headers=headers, timeout=30, **options)
-        assert answer.ok, answer.text
-        return answer.json() if answer.content else None
+        return ask(self.url, method, path, **options)
 
     def make(self, bucket: str) -> None:
-        org = self.ask("GET", "buckets")["buckets"][0]["orgID"]
-        self.ask("POST", "buckets", json={"orgID": org, "name": bucket, "retentionRules": []})
+        make(self.url, bucket)
 
     def _answers(self) -> bool:
         try:

@@ -1,8 +1,7 @@
 """Buckets are made and mended by a deployment.
 
-No InfluxDB 2 can be had where this is tested. In the place of Docker's and InfluxDB's clients are programs
-that know the words of their references (``influx bucket list``, ``create`` and ``update``,
-influx-cli 2.x) and no others.
+In the place of Docker's and InfluxDB's clients are programs that know the words of their references and no
+others: ``influx bucket list``, ``create`` and ``update`` as influx-cli 2.8.0 answers with InfluxDB 2.9.1.
 """
 
 from __future__ import annotations

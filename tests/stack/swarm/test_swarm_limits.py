@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from cloudburst.errors import ConfigError
 from cloudburst.stack.swarm import compose, limits
 from cloudburst.stack.swarm.settings import Settings, Wishes, resolve
+from tests.wait import wait_until
 
 COMPOSE = (Path(__file__).resolve().parents[3] / compose.FILE).read_text()
 SERVICES = dict(
@@ -35,6 +37,26 @@ def test_every_service_of_the_master_has_a_limit_and_the_queue_is_the_last_to_be
 def test_the_database_and_grafana_are_asked_whether_they_answer() -> None:
     for name in ("influx", "grafana"):
         assert "healthcheck:" in SERVICES[name]
+
+
+def test_the_question_whether_the_database_answers_leaves_nothing_behind_when_its_time_is_up(
+    tmp_path: Path,
+) -> None:
+    """An engine ends the shell alone; each client that waited on would hold memory of the database's."""
+    lines = re.findall(r"- >-\n(.*?)\n +interval", SERVICES["influx"], re.DOTALL)[0].splitlines()
+    words = " ".join(line.strip() for line in lines)
+    (tmp_path / "influx").write_text("#!/bin/sh\necho $$ >pid\nexec sleep 100\n")
+    (tmp_path / "influx").chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    shell = subprocess.Popen(["sh", "-c", words.replace("$$", "$")], cwd=tmp_path, env=environ)
+    pid = tmp_path / "pid"
+    wait_until(lambda: pid.exists() and pid.read_text().strip(), 10, "the client")
+
+    try:
+        assert int(pid.read_text()) == shell.pid
+    finally:
+        shell.kill()
+        shell.wait()
 
 
 def test_the_program_stays_below_the_limit_of_its_container_and_all_limits_fit_into_the_machine() -> None:

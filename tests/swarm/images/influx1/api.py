@@ -234,6 +234,7 @@ class Answer(BaseHTTPRequestHandler):
         if not rest:
             names = self.asked.get("name")
             there = [one for one in self.state.kept["buckets"] if names in (None, one["name"])]
+            there = there[: min(100, int(self.asked.get("limit", 20)))]  # whoever may see them
             return 200, {"buckets": [one for one in there if self._may("read", one)]}
         bucket = self._bucket(rest[0])
         action = "read" if self.command == "GET" else "write"
