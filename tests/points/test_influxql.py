@@ -140,7 +140,7 @@ def ordered(results: list[Any]) -> list[Any]:
 
 
 def as_floats(row: list[Any]) -> list[str]:
-    return [repr(float(one) if type(one) is int else one) for one in row]
+    return [repr(one + 0.0 if type(one) in (int, float) else one) for one in row]
 
 
 def equal(theirs: Any, ours: Any) -> bool:
@@ -250,6 +250,8 @@ SELECT i FROM m WHERE nope = 'x'
 SELECT i FROM m WHERE nope > 3
 SELECT i FROM m WHERE time > 5000 AND time < 4000
 SELECT f FROM m WHERE time = 2000 AND a = 'y'
+SELECT f FROM m WHERE time > -9223372036854775808 AND time < 9223372036854775807
+SELECT percentile(f, 5) FROM m WHERE a = 'x' AND time >= '1970-01-01' AND time < 9h GROUP BY time(3h)
 SELECT f FROM m WHERE time > '1970-01-01T00:00:00.000002Z' AND time < '1970-01-01 00:00:00.000010'
 SELECT last(i), count(i) FROM m WHERE time <= '1970-01-01T01:00:00.000002+01:00' + 1u - 2ns
 SELECT "f"::field FROM "m" WHERE ("a"::tag = 'x') AND time > 0 AND ((time < 10s)) GROUP BY "a"::tag
@@ -328,14 +330,8 @@ def call(draw: st.DrawFn) -> str:
 
 
 def where(draw: st.DrawFn) -> str:
-    conditions = [
-        draw(st.sampled_from(["time >= 0 AND time < 50", "time > 12 AND time <= 33"])),
-        *draw(
-            st.lists(
-                st.sampled_from(["a = 'x'", "a != 'x'", "c = ''", "f > 0", "i <= 0", "s = 'a'", "b = true"])
-            )
-        ),
-    ]
+    span = draw(st.sampled_from(["time >= 0 AND time < 50", "time > 12 AND time <= 33"]))
+    conditions = [span, *draw(st.lists(st.sampled_from(CONDITIONS), max_size=2))]
     return " AND ".join(conditions)
 
 
@@ -361,8 +357,11 @@ def queries(draw: st.DrawFn) -> str:
         computed = f"{left} {draw(st.sampled_from('+-*/'))} 3 * {right} - 1"
         return f"SELECT {computed} FROM $m WHERE {where(draw)}{tail}"
     if kind == "sub":
-        inner = f"SELECT last(f) AS f, mean(i) AS i FROM $m WHERE {where(draw)}{group or ' GROUP BY a'}"
-        return f"SELECT max(f), count(i) FROM ({inner} fill(none)) WHERE i < 10000"
+        # Of one column: where one of several is null, 1.6 gives less than there is, or takes 0 for it.
+        value = call(draw).replace("(s)", "(f)").replace("(b)", "(i)")
+        inner = f"SELECT {value} AS v FROM $m WHERE {where(draw)}"
+        outer = draw(st.sampled_from(["max(v), count(v)", "mean(v), median(v)", "last(v)"]))
+        return f"SELECT {outer} FROM ({inner}{group}{' fill(none)' if interval else ''}) WHERE v < 10000"
     # Alone, a percentile tells the time of its point, and of equal ones any.
     columns = ", ".join(call(draw) for _ in range(draw(st.integers(1, 3)))) + ", count(f)"
     return f"SELECT {columns} FROM $m WHERE {where(draw)}{tail}"
@@ -521,15 +520,15 @@ def test_a_hostile_query_is_refused_at_once(running_endpoint: Endpoint, query: s
     answered = ask(running_endpoint, method="POST", db="cloudburst", q=query)
 
     assert time.monotonic() - began < 3
-    assert answered.status_code == (413 if len(query) > 800_000 else 400), answered.text
+    assert answered.status_code == 400, answered.text
     assert len(answered.text) < 500
-    assert answered.json().get("error") or answered.json()["message"]
+    assert answered.json()["error"]
 
 
-def test_a_query_holds_no_more_than_there_is_room_for(running_endpoint: Endpoint) -> None:
+def test_a_query_holds_no_more_than_there_is_room_for(both: Both, running_endpoint: Endpoint) -> None:
     for start in range(0, 200_000, 50_000):
         lines = (f"wide,part=p{n % 2} x={n},y={n} {n * 10**9}" for n in range(start, start + 50_000))
-        assert running_endpoint.write("\n".join(lines)) == (204, "")
+        both.write("\n".join(lines))
     years = "time >= 0 AND time < 100000s"
     means = ", ".join(f"mean(x) AS m{n}" for n in range(50))
     for query in (
@@ -548,17 +547,40 @@ def test_a_query_holds_no_more_than_there_is_room_for(running_endpoint: Endpoint
 
 
 @pytest.mark.parametrize(
-    ("limit", "why"), [("POINTS_LIMIT", "reads more than 0 points"), ("SECONDS_LIMIT", "takes more than 0 s")]
+    ("limit", "value", "query"),
+    [
+        ("POINTS_LIMIT", 19_999, "SELECT last(x) FROM m"),
+        ("SECONDS_LIMIT", 0, "SELECT x FROM m LIMIT 1"),
+        ("SECONDS_LIMIT", 0.3, f"SELECT {', '.join(f'percentile(x, {n})' for n in range(1000))} FROM m"),
+        ("SECONDS_LIMIT", 0.3, f"SELECT x FROM m WHERE {' AND '.join(['x >= 0'] * 1000)}"),
+        ("SECONDS_LIMIT", 0.3, f"SELECT x{' + x' * 90} FROM m" + f"; SELECT x{' + x' * 90} FROM m" * 20),
+    ],
+    ids=["points", "seconds to read", "to compute", "to compare", "of all statements together"],
 )
 def test_a_query_reads_no_more_than_there_is_time_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, why: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: float, query: str
 ) -> None:
     store = Store(tmp_path / "points.db")
-    store.write(parse_lines("m x=1 1", now=0))
-    (query,) = parse("SELECT x FROM m", now=0)
-    assert isinstance(query, Select)
-    assert len(answer.select(store, query, answer.Budget(), 0)) == 1
-    monkeypatch.setattr(answer, limit, 0)
+    store.write(parse_lines("\n".join(f"m x={n} {n}" for n in range(20_000)), now=0))
+    statements = [one for one in parse(query, now=0) if isinstance(one, Select)]
+    monkeypatch.setattr(answer, limit, value)
+    budget = answer.Budget()
+    began = time.monotonic()
 
-    with pytest.raises(QueryError, match=why):
-        answer.select(store, query, answer.Budget(), 0)
+    with pytest.raises(QueryError, match=r"too large for a local stack, it (reads|takes) more than"):
+        [answer.select(store, statement, budget, 0) for statement in statements]
+
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("interval", ["1w", "10000w", "106751d"])
+def test_the_ends_of_time_are_no_trouble(small: Both, running_endpoint: Endpoint, interval: str) -> None:
+    asked = f"time > -9223372036854775808 AND time < 9223372036854775807 GROUP BY time({interval})"
+    for query in (
+        f"SELECT count(f) FROM m WHERE {asked}",
+        f"SELECT non_negative_difference(max(f)) FROM m WHERE {asked}",
+        f"SELECT max(v) FROM (SELECT count(f) AS v FROM m WHERE {asked} fill(none))",
+    ):
+        for epoch in ("", "ns"):
+            answered = ask(running_endpoint, db="cloudburst", q=query, epoch=epoch)
+            assert answered.status_code == 200, answered.text

@@ -24,7 +24,6 @@ from cloudburst.points.influxql.parse import TEXT_LIMIT, parse
 from cloudburst.points.influxql.show import show
 from cloudburst.points.influxql.syntax import QueryError, Select, Statement, Value
 from cloudburst.points.influxql.tokens import UNITS
-from cloudburst.points.refusals import Refusal
 from cloudburst.points.store import Store
 
 FORM_LIMIT = 12 * TEXT_LIMIT
@@ -45,26 +44,26 @@ class Queries:
     async def query(self, request: Request) -> Response:
         """Answer what is asked."""
         asked = dict(request.query_params)
-        if request.method == "POST":
-            asked |= await self._form(request)
         now = time.time_ns()
         try:
+            if request.method == "POST":
+                asked |= await self._form(request)
             if not asked.get("q"):
                 raise QueryError('missing required parameter "q"')
             statements = parse(asked["q"], now=now)
         except QueryError as error:
-            return _json(400, {"error": str(error)})
+            return Response(_encoded({"error": str(error)}), 400, media_type="application/json")
         results = await run_sync(self._results, statements, asked, now, limiter=self._one_at_a_time)
         return Response(results, media_type="application/json")
 
     async def _form(self, request: Request) -> dict[str, str]:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in ("application/x-www-form-urlencoded", ""):
-            raise Refusal(415, f"Content-Type {kind!r}: send application/x-www-form-urlencoded")
+            raise QueryError(f"Content-Type {kind[:40]!r}: send application/x-www-form-urlencoded")
         with self._bodies.reading(request) as body:
             contents = await body.contents()
             if len(contents) > FORM_LIMIT:
-                raise Refusal(413, f"the query is too long: at most {TEXT_LIMIT} characters")
+                raise QueryError(f"the query is too long: at most {TEXT_LIMIT} characters")
             return dict(parse_qsl(as_text(contents)))
 
     def _results(self, statements: list[Statement], asked: dict[str, str], now: int) -> bytes:
@@ -116,10 +115,6 @@ def _rfc_3339(moment: int) -> str:
     seconds, ns = divmod(moment, 10**9)
     text = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
     return text + f".{ns:09}".rstrip("0").rstrip(".") + "Z"
-
-
-def _json(status: int, contents: dict[str, Any]) -> Response:
-    return Response(_encoded(contents), status, media_type="application/json")
 
 
 def _encoded(contents: dict[str, Any]) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import Any
 
 from cloudburst.points.influxql.answer import Budget
@@ -20,28 +19,21 @@ def show(store: Store, query: Show, bucket: str, budget: Budget) -> list[dict[st
     if query.what == "MEASUREMENTS":
         names = dict.fromkeys(measurement for measurement, _, _ in store.fields())
         return [_series("measurements", ["name"], [[name] for name in names][: query.limit or None])]
-    rows: list[tuple[str, str, str]] = []
-    for row in (
-        store.fields(query.measurement) if query.what == "FIELD KEYS" else store.tags(query.measurement)
-    ):
-        if not query.keys or row[1] in query.keys:
-            budget.keep(4 + len(row[2]) // 16)
-            rows.append(row)
     columns = {
         "FIELD KEYS": ["fieldKey", "fieldType"],
         "TAG VALUES": ["key", "value"],
         "TAG KEYS": ["tagKey"],
     }[query.what]
+    is_fields = query.what == "FIELD KEYS"
+    found: dict[str, dict[tuple[str, ...], None]] = {}
+    for measurement, *row in (store.fields if is_fields else store.tags)(query.measurement):
+        if not query.keys or row[0] in query.keys:
+            budget.keep(4 + len(row[1]) // 16)
+            found.setdefault(measurement, {})[tuple(row[: len(columns)])] = None
     return [
-        _series(
-            measurement, columns, _distinct([list(row[1:][: len(columns)]) for row in of_one], query.limit)
-        )
-        for measurement, of_one in groupby(rows, lambda row: row[0])
+        _series(measurement, columns, [list(row) for row in rows][: query.limit or None])
+        for measurement, rows in found.items()
     ]
-
-
-def _distinct(rows: list[list[str]], limit: int) -> list[list[str]]:
-    return [list(row) for row in dict.fromkeys(map(tuple, rows))][: limit or None]
 
 
 def _series(name: str, columns: list[str], values: list[list[str]]) -> dict[str, Any]:
