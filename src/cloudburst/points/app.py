@@ -9,8 +9,10 @@
     That it is there; without a token.
 ``GET /api/v2/buckets``, ``/api/v2/orgs``
     What there is: ``buckets``.
-``POST /api/v2/query`` and ``/query``
-    501: no Flux, no InfluxQL.
+``GET /query``, ``POST /query``
+    A part of InfluxQL that only reads, as InfluxDB 1 answers it: ``influxql``.
+``POST /api/v2/query``
+    501: no Flux.
 ``GET /cloudburst/points?measurement=M&tag=KEY=VALUE&start=NS&end=NS``
     JSON Lines ``{"time": ns, "tags": {}, "fields": {}}``, series by series, each in the order of time;
     points must have all of the tags, and ``start <= time < end``.
@@ -41,6 +43,7 @@ from cloudburst import names
 from cloudburst.points import refusals
 from cloudburst.points.body import Bodies, as_text
 from cloudburst.points.buckets import Buckets
+from cloudburst.points.influxql.endpoint import Queries
 from cloudburst.points.parse import PRECISIONS, TIME_LIMIT, parse
 from cloudburst.points.refusals import Refusal
 from cloudburst.points.store import Selection, Store
@@ -51,9 +54,9 @@ OPEN_PATHS = frozenset({"/ping", "/health", "/ready"})
 LINES_TOGETHER = 1000
 """Of an answer with points."""
 
-NO_QUERIES = (
-    "the local stack keeps points without InfluxDB and answers neither Flux nor InfluxQL: "
-    "GET /cloudburst/points?measurement=NAME reads them here; a swarm's InfluxDB answers both "
+NO_FLUX = (
+    "the local stack keeps points without InfluxDB and answers no Flux: a part of InfluxQL at /query and "
+    "GET /cloudburst/points?measurement=NAME read them here; a swarm's InfluxDB answers all of both "
     "(./buildstack.sh --docker, --hosts or -n), and INFLUX_URL, set before the start, makes a local "
     "stack use one"
 )
@@ -65,6 +68,7 @@ VERSION = f"2.7.0+cloudburst.{names.VERSION}"
 def create_app(store: Store, token: str, *, org: str = names.ORG, bucket: str = names.BUCKET) -> Starlette:
     """The endpoint for everybody who has ``token``; what they write goes into ``store``."""
     buckets = Buckets(org, bucket)
+    queries = Queries(store, bucket)
     answers = Answers(store, buckets)
     return Starlette(
         routes=[
@@ -72,8 +76,8 @@ def create_app(store: Store, token: str, *, org: str = names.ORG, bucket: str = 
             Route("/api/v2/buckets", buckets.list, methods=["GET"]),
             Route("/api/v2/buckets/{id}", buckets.one, methods=["GET"]),
             Route("/api/v2/orgs", buckets.orgs, methods=["GET"]),
-            Route("/api/v2/query", answers.query, methods=["POST"]),
-            Route("/query", answers.query, methods=["GET", "POST"]),
+            Route("/api/v2/query", answers.flux, methods=["POST"]),
+            Route("/query", queries.query, methods=["GET", "POST"]),
             Route("/ping", answers.ping, methods=["GET"]),
             Route("/health", answers.health, methods=["GET"]),
             Route("/ready", answers.ready, methods=["GET"]),
@@ -131,9 +135,8 @@ class Answers:
         # Decoded here, one at a time: as text, a body with a rare letter in it takes four times the memory.
         return self._store.write(parse(as_text(body), precision=precision, now=time.time_ns()))
 
-    async def query(self, request: Request) -> Response:
-        # What speaks to InfluxDB 1, such as Grafana for InfluxQL, reads another key.
-        return refusals.answer(501, NO_QUERIES, error=NO_QUERIES)
+    async def flux(self, request: Request) -> Response:
+        return refusals.answer(501, NO_FLUX)
 
     async def ping(self, request: Request) -> Response:
         return Response(

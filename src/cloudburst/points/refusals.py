@@ -66,8 +66,8 @@ def _malformed(request: Request, error: LineError) -> Response:
 def _no_such_address(request: Request, error: HTTPException) -> Response:
     return answer(
         error.status_code,
-        f"{request.method} {request.url.path}: of InfluxDB, the local stack has writing points and looking "
-        "up its bucket, which nothing changes",
+        f"{request.method} {request.url.path}: of InfluxDB, the local stack has writing points, a part "
+        "of InfluxQL, and looking up its bucket, which nothing changes",
         error.headers,
     )
 

@@ -54,6 +54,8 @@ _SLICE = 5_000
 """Points that are in memory at a time, whatever the size of the write."""
 _CACHED_SERIES = 100_000
 _PAGE = 5_000
+_PAGE_CHARS = 2 * POINT_LIMIT
+"""Points may be large: a page is full with these, too."""
 
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -136,6 +138,21 @@ class Store:
         with closing(self._connect()) as connection:
             return [Measurement(*row) for row in connection.execute(query)]
 
+    def fields(self, measurement: str = "") -> list[tuple[str, str, str]]:
+        """Measurement, name and type of the fields of that measurement, or of all; sorted."""
+        query = "SELECT measurement, name, type FROM fields WHERE ? IN (measurement, '') ORDER BY 1, 2"
+        with closing(self._connect()) as connection:
+            return connection.execute(query, (measurement,)).fetchall()
+
+    def tags(self, measurement: str = "") -> Iterator[tuple[str, str, str]]:
+        """Measurement, key and value of the tags of that measurement, or of all; each once, sorted."""
+        query = (
+            "SELECT DISTINCT measurement, tag.key, tag.value FROM series, json_each(series.tags) AS tag"
+            " WHERE ? IN (measurement, '') ORDER BY 1, 2, 3"
+        )
+        with closing(self._connect()) as connection:
+            yield from connection.execute(query, (measurement,))
+
     def count(self, selection: Selection) -> int:
         """How many points are selected."""
         with closing(self._connect()) as connection:
@@ -165,10 +182,15 @@ class Store:
             for series, tags in _series_of(connection, selection):
                 start, more = selection.start, True
                 while more:
-                    rows = connection.execute(query, (series, start, selection.end, _PAGE)).fetchall()
+                    rows, size = [], 0
+                    for row in connection.execute(query, (series, start, selection.end, _PAGE)):
+                        rows.append(row)
+                        size += len(row[1])
+                        if size > _PAGE_CHARS:
+                            break
                     if rows:
                         yield Page(tags, rows)
-                    more = len(rows) == _PAGE
+                    more = len(rows) == _PAGE or size > _PAGE_CHARS
                     start = rows[-1][0] + 1 if more else start
 
     def _connect(self) -> sqlite3.Connection:
