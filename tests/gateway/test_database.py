@@ -18,6 +18,11 @@ from tests.gateway.conftest import READ, WRITE, Gateway, bearer
 from tests.influx2 import Influx2
 from tests.wait import wait_until
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This method is deprecated"),  # health(), which users call
+    pytest.mark.filterwarnings("ignore:.*pivot"),
+    pytest.mark.filterwarnings("ignore:org_id is deprecated"),
+]
 Guarded = tuple[Gateway, Influx2]
 FLUX = f'from(bucket: "{names.BUCKET}") |> range(start: 0)'
 POINT = Point("m").tag("ensemble", "e").field("x", 1.5).time(1_700_000_000_000_000_000)
