@@ -204,6 +204,6 @@ def program(name: str) -> str:
     """Its path. Where it is not installed the test is skipped, but not in continuous integration."""
     found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
     if found is None:
-        missing = f"{name} is not installed: apt-get install influxdb nginx-light chromium"
+        missing = f"{name} is not installed: apt-get install influxdb nginx-light chromium openssh-client"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
     return found

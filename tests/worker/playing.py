@@ -119,6 +119,13 @@ class Playing:
     def hand_over(self, claim: Claim, slot: int = 0) -> None:
         assert self.slots.hand_over(claim, self.runtime, list(self.slots)[slot])
 
+    def hand_over_waiting(self) -> int:
+        """Hand over again what waits because another job's executor was ended; how many these are."""
+        again, self.slots.waiting = self.slots.waiting, []
+        for claim in again:
+            self.hand_over(claim)
+        return len(again)
+
     def turn(self) -> None:
         """What the worker's loop does, with the slots alone; each turn collects what has ended."""
         for key, _ in self.selector.select(0.01):

@@ -437,7 +437,9 @@ def test_whatever_it_says_every_claim_ends_once_and_the_good_ones_well(tmp_path,
         for claim in good:
             playing.hand_over(claim, slot=1)
 
-        playing.until(lambda: bad.job_id in playing.outcomes | playing.losses)
+        playing.until(
+            lambda: playing.hand_over_waiting() == 0 and bad.job_id in playing.outcomes | playing.losses
+        )
 
         assert [playing.outcome(claim).value for claim in good] == [b"0", b"1"]
         assert playing.slots.claims() == []

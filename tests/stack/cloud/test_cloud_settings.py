@@ -14,6 +14,7 @@ from cloudburst.stack.cloud import flavors, keys, openssh
 from cloudburst.stack.cloud.paths import CloudPaths
 from cloudburst.stack.cloud.quantities import age, dollars, per_hour, rate, seconds, spent
 from cloudburst.stack.cloud.settings import Settings, Wishes, resolve
+from tests.influx import program
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_the_key_is_one_that_ssh_reads_and_stays_the_same(tmp_path: Path) -> Non
     assert keys.ensure(paths) == made
     assert stat.S_IMODE(paths.key.stat().st_mode) == 0o600
     read = subprocess.run(
-        ["ssh-keygen", "-y", "-f", str(paths.key)], capture_output=True, text=True, check=True
+        [program("ssh-keygen"), "-y", "-f", str(paths.key)], capture_output=True, text=True, check=True
     )
     assert read.stdout.split()[:2] == made.split()[:2]
 
@@ -128,7 +129,7 @@ def test_ssh_finds_machines_by_name_and_knows_their_keys_by_identity(tmp_path: P
     # Another machine under the name and the address of one that is gone.
     openssh.write(paths, [master, Node("floods", "floods-1", "203.0.113.11", identity="13")])
 
-    asked = ["ssh", "-G", "-F", str(paths.ssh_config), "floods-1"]
+    asked = [program("ssh"), "-G", "-F", str(paths.ssh_config), "floods-1"]
     said = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
     assert {"hostname 203.0.113.11", "user root", "hostkeyalias cloudburst-13"} <= set(said)
     assert paths.known_hosts.read_text() == "cloudburst-11 ssh-ed25519 AAAA\n"
