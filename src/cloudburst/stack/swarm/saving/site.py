@@ -81,10 +81,12 @@ class Site:
         for name in names:
             self._wait(f"service {name} has not stopped", STOP_S, partial(self._gone, name))
 
-    def start(self, replicas: Mapping[str, int]) -> None:
-        """Scale services to so many, and wait until they run and are healthy."""
+    def start(self, replicas: Mapping[str, int], soon: Collection[str] = ()) -> None:
+        """Scale services to so many, and wait until all but those of ``soon`` run and are healthy."""
         self._scale(replicas)
         for name, count in replicas.items():
+            if name in soon:
+                continue
             why = f"docker service ps --no-trunc {self.service(name)} says why"
             self._wait(
                 f"service {name} does not run ({why})",
