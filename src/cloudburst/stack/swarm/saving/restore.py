@@ -46,8 +46,8 @@ def restore(site: Site, folder: Folder, *, force: bool = False) -> bool:
     _refill(site, "queue", image, lambda archive: _add_queue(archive, folder, manifest))
     for name in changed:
         write_private(site.secrets / name, folder.path(manifest.secrets[name]).read_text(encoding="utf-8"))
-    # An attempt that broke off has left none of them. What is restored lets in by secrets that were saved: its
-    # service, which has others, is well when the stack is deployed again.
+    # An attempt that broke off has left none of them. A restored database knows secrets that were saved, and
+    # its service has others: it is well once the stack is deployed again.
     replicas = {name: max(service.replicas, 1) for name, service in services.items()}
     site.start(replicas, soon=manifest.volumes if changed else ())
     _end_draining(site)
