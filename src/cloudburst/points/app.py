@@ -147,7 +147,7 @@ class Answers:
         return JSONResponse(
             {
                 "name": "influxdb",
-                "message": "ready for writes",
+                "message": "ready for queries and writes",
                 "status": "pass",
                 "checks": [],
                 "version": VERSION,
