@@ -6,10 +6,12 @@ settings: InfluxQL is asked with a token that may only read, and nginx adds the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +200,19 @@ class Influx:
             return requests.get(f"{self.url}/ping", timeout=2).status_code == 204
         except requests.RequestException:
             return False
+
+
+@contextlib.contextmanager
+def running(directory: Path) -> Iterator[Influx]:
+    """An empty database. Without its programs the test is skipped, before anything has started."""
+    for name in ("influxd", "nginx"):
+        program(name)
+    database = Influx(directory)
+    try:
+        database.start()
+        yield database
+    finally:
+        database.stop()
 
 
 def program(name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.influx import Influx, program
+from tests.influx import Influx, running
 from tests.points.endpoint import Endpoint
 
 
@@ -31,11 +31,5 @@ def running_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpo
 @pytest.fixture
 def influx(tmp_path: Path) -> Iterator[Influx]:
     """An empty database."""
-    for name in ("influxd", "nginx"):
-        program(name)
-    database = Influx(tmp_path)
-    try:
-        database.start()
+    with running(tmp_path) as database:
         yield database
-    finally:
-        database.stop()

@@ -20,7 +20,7 @@ from cloudburst.points.influxql.parse import parse
 from cloudburst.points.influxql.syntax import QueryError, Select
 from cloudburst.points.parse import parse as parse_lines
 from cloudburst.points.store import Store
-from tests.influx import Influx, program
+from tests.influx import Influx, running
 from tests.observer.test_dashboards import PANELS, VARIABLES, filled
 from tests.points.endpoint import TOKEN, Endpoint
 
@@ -80,14 +80,8 @@ def _value(name: str, step: int) -> str:
 
 @pytest.fixture(scope="module")
 def influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influx]:
-    for name in ("influxd", "nginx"):
-        program(name)
-    database = Influx(tmp_path_factory.mktemp("influx"))
-    try:
-        database.start()
+    with running(tmp_path_factory.mktemp("influx")) as database:
         yield database
-    finally:
-        database.stop()
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import requests
 
 from cloudburst.points import line
 from cloudburst.stack.swarm.buckets import SHARD_S
-from tests.influx import DATABASE, Influx, program
+from tests.influx import DATABASE, Influx, running
 
 pytestmark = pytest.mark.slow
 
@@ -23,13 +23,9 @@ FIRST, LAST = datetime(1678, 1, 1, tzinfo=UTC), datetime(2261, 12, 31, 23, 59, 5
 
 @pytest.fixture
 def influx(tmp_path: Path) -> Iterator[Influx]:
-    for name in ("influxd", "nginx"):
-        program(name)
-    database = Influx(tmp_path)
-    database.start()
-    database.span(SHARD_S)
-    yield database
-    database.stop()
+    with running(tmp_path) as database:
+        database.span(SHARD_S)
+        yield database
 
 
 def write(influx: Influx, *times: datetime) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.influx import Influx, program
+from tests.influx import Influx, running
 from tests.worker import payload
 from tests.worker.conftest import MiniStack
 
@@ -27,14 +27,8 @@ def runs(params):
 
 @pytest.fixture(scope="module")
 def influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influx]:
-    for name in ("influxd", "nginx"):
-        program(name)
-    database = Influx(tmp_path_factory.mktemp("influx"))
-    try:
-        database.start()
+    with running(tmp_path_factory.mktemp("influx")) as database:
         yield database
-    finally:
-        database.stop()
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def restart_docker() -> Command:
 
 
 def await_port(port: int, wait_s: int) -> Command:
-    """Wait until nothing listens at that port; else print ``held N``: so many containers run."""
+    """Wait until nothing listens at that port; else print ``held N``: N containers run there."""
     return Command(("sh", "-s", "--", str(port), str(wait_s)), stdin=_script("await_port.sh"))
 
 

@@ -23,10 +23,10 @@ TOGETHER = 1000
 """Series per script call: a millisecond or two of Redis' time."""
 
 LOOKED_AT = 32
-"""Of the tags of a series, the values of the first ones are counted."""
+"""Values are counted for the first tags of a series, up to this number."""
 
 MOST_TAGS = 16
-"""Of each ensemble, values of so many tags are counted, to be able to say which has most."""
+"""Values are counted for this number of an ensemble's tags, so that the one with most can be named."""
 
 TAG_CHARS = 100
 """Of a longer tag's name, the beginning counts."""

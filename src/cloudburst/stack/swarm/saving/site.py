@@ -82,7 +82,7 @@ class Site:
             self._wait(f"service {name} has not stopped", STOP_S, partial(self._gone, name))
 
     def start(self, replicas: Mapping[str, int], soon: Collection[str] = ()) -> None:
-        """Scale services to so many, and wait until all but those of ``soon`` run and are healthy."""
+        """Scale services, and wait until each runs and is healthy, but for those of ``soon``."""
         self._scale(replicas)
         for name, count in replicas.items():
             if name in soon:
