@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from cloudburst import names
-from tests.influx import Influx
+from tests.influx import Influx, running
 from tests.observer.conftest import Observed
 from tests.wait import wait_until
 
@@ -129,10 +129,8 @@ def test_variables_find_nothing_in_a_new_database(fresh):
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory):
-    influx = Influx(tmp_path_factory.mktemp("fresh"))
-    influx.start()
-    yield influx
-    influx.stop()
+    with running(tmp_path_factory.mktemp("fresh")) as influx:
+        yield influx
 
 
 def test_a_query_that_wants_a_value_for_each_second_of_centuries_is_refused(fresh):
